@@ -1,0 +1,544 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""Boot a guest with a fast and a slow memory tier.
+
+As a program: `tiervm.py shell` for a prompt in the guest, `tiervm.py run CMD`
+for one command; both see the host's files read-only. As a library: run() boots
+a guest, runs a shell script in it and returns what it printed, its exit status
+and what the kernel complained of. This file alone knows QEMU's command line.
+"""
+import argparse
+import dataclasses
+import os
+import re
+import selectors
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+import termios
+import time
+import tty
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
+
+TOP = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("BUILD", TOP / "build"))
+INIT = Path(__file__).resolve().parent / "guest-init"
+BUSYBOX = Path("/bin/busybox")
+FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
+
+try:
+    from qemu.machine import QEMUMachine
+    from qemu.machine.machine import AbnormalShutdown, VMLaunchFailure
+except ImportError:
+    sys.path.insert(0, str(BUILD / "qemu-src" / "python"))
+    try:
+        from qemu.machine import QEMUMachine
+        from qemu.machine.machine import AbnormalShutdown, VMLaunchFailure
+    except ImportError:
+        sys.exit("tiervm: QEMU's python packages are not in "
+                 f"{BUILD}/qemu-src/python: run `make qemu` first")
+
+# Idle latency (ns) and bandwidth (GB/s) of the (fast, slow) tier, as measured
+# on real machines: local DRAM against Optane PMem 200 and against a CXL card.
+PROFILES = {
+    "pmem": ((69, 88), (177, 21)),
+    "cxl": ((69, 88), (122, 54)),
+}
+
+# What the kernel prints when it is in trouble. A line that matches fails the run.
+SPLAT = re.compile(
+    r"WARNING:|BUG:|KASAN:|UBSAN:|KFENCE:|Oops|general protection fault"
+    r"|possible circular locking|possible recursive locking"
+    r"|inconsistent lock state|suspicious RCU usage|INFO: trying to register"
+    r"|rcu: INFO: .* detected .*stall|INFO: task .* blocked for more than"
+    r"|soft lockup|hard LOCKUP|kmemleak: \d+ new suspected|unreferenced object"
+    r"|refcount_t: |list_(add|del) corruption|Kernel panic|page dumped because")
+STATUS = re.compile(r"tiervm: exit status (\d+)")
+MESSAGE = re.compile(r"tiervm: (?!exit status)(.+)")
+
+
+class GuestError(Exception):
+    """A guest did not do what it was asked, or its kernel complained."""
+
+
+@dataclasses.dataclass
+class Machine:
+    """The emulated machine: sizes in MiB, times in ns."""
+    fast: int = 256
+    slow: int = 768                   # 0: no second node
+    profile: str = "pmem"             # a key of PROFILES
+    smp: int = 1
+    # model: accesses cost what their tier costs, in guest time; icount: each
+    # instruction is 1 ns, tiers alike; off: the host's clock, fastest.
+    timing: str = "model"
+    tlb_size: int = 2048              # entries; Ice Lake's second-level TLB
+    timing_props: str = ""            # more properties of memory-timing
+    csv: Optional[str] = None         # per node: accesses, misses, stall time
+    csv_interval_ms: int = 100        # of guest time
+    truth: Optional[str] = None       # exact miss counts per page
+    debug: bool = False               # KASAN, lockdep, kmemleak kernel
+    kernel: Optional[str] = None
+    qemu: Optional[str] = None
+    append: str = ""                  # more kernel arguments
+    extra: Sequence[str] = ()         # more QEMU arguments
+    realtime: bool = False            # an idle guest sleeps instead of skipping
+
+    def check(self) -> None:
+        """Refuse values that make no machine; raises GuestError."""
+        if self.profile not in PROFILES:
+            raise GuestError(f"profile {self.profile!r} is unknown: "
+                             f"choose from {', '.join(PROFILES)}")
+        if self.timing not in ("model", "icount", "off"):
+            raise GuestError(f"timing {self.timing!r} is unknown: "
+                             "choose from model, icount, off")
+        if self.timing != "model" and (self.csv or self.truth or
+                                       self.timing_props):
+            raise GuestError("csv, truth and properties of the timing model "
+                             f"need timing model, not {self.timing}")
+        if self.fast < 96:
+            raise GuestError(f"fast node of {self.fast} MiB is too small: "
+                             "the guest needs 96 MiB to boot")
+        if self.slow < 0:
+            raise GuestError(f"slow node of {self.slow} MiB: "
+                             "give 0 for none, or a size")
+        if self.smp < 1:
+            raise GuestError(f"{self.smp} virtual CPUs: give 1 or more")
+
+    def kernel_path(self) -> str:
+        """The bzImage to boot; raises GuestError if it is not there."""
+        which = "kernel-debug" if self.debug else "kernel"
+        path = (self.kernel or (not self.debug and os.environ.get("KERNEL"))
+                or str(BUILD / which / "arch/x86/boot/bzImage"))
+        return _existing(path, "kernel", f"run `make {which}` or set KERNEL=")
+
+    def qemu_path(self) -> str:
+        """The QEMU binary; raises GuestError if it is not there."""
+        path = (self.qemu or os.environ.get("QEMU")
+                or str(BUILD / "qemu/qemu-system-x86_64"))
+        return _existing(path, "QEMU", "run `make qemu` or set QEMU=")
+
+    def args(self) -> List[str]:
+        """QEMU's arguments that make up this machine, without its channels."""
+        self.check()
+        cpu = "Icelake-Server,model=106,stepping=6,erms=off,fsrm=off,pmu=off"
+        args = ["-nodefaults", "-no-reboot", "-no-user-config",
+                "-machine", "q35,hmat=on", "-cpu", cpu,
+                "-m", f"{self.fast + self.slow}M", "-smp", str(self.smp)]
+        for path in FIRMWARE:
+            args += ["-L", path]
+        if self.timing == "off":
+            args += ["-accel", "tcg"]
+        else:
+            sleep = "on" if self.realtime else "off"
+            args += ["-accel", f"tcg,tlb-size={self.tlb_size}",
+                     "-icount", f"shift=0,sleep={sleep}", "-seed", "42",
+                     "-rtc", "base=2024-01-01T00:00:00,clock=vm"]
+        args += self._nodes()
+        if self.timing == "model":
+            args += ["-object", self._timing()]
+        return args + list(self.extra)
+
+    def _nodes(self) -> List[str]:
+        sizes = [self.fast] + ([self.slow] if self.slow else [])
+        args = []
+        for node, size in enumerate(sizes):
+            owner = f"cpus=0-{self.smp - 1}" if node == 0 else "initiator=0"
+            args += ["-object", f"memory-backend-ram,id=m{node},size={size}M",
+                     "-numa", f"node,nodeid={node},memdev=m{node},{owner}"]
+        for node, (latency, bandwidth) in zip(range(len(sizes)),
+                                              PROFILES[self.profile]):
+            lb = f"hmat-lb,initiator=0,target={node},hierarchy=memory"
+            args += ["-numa", f"{lb},data-type=access-latency,"
+                              f"latency={latency}",
+                     "-numa", f"{lb},data-type=access-bandwidth,"
+                              f"bandwidth={bandwidth}G"]
+        return args
+
+    def _timing(self) -> str:
+        opts = ["memory-timing,id=mt0"]
+        if self.csv:
+            opts += [f"csv={_quote(self.csv)}",
+                     f"csv-interval-ms={self.csv_interval_ms}"]
+        if self.truth:
+            opts.append(f"truth={_quote(self.truth)}")
+        if self.timing_props:
+            opts.append(self.timing_props)
+        return ",".join(opts)
+
+
+@dataclasses.dataclass
+class Result:
+    """What became of one guest."""
+    name: str
+    log: Path                         # the kernel's console log
+    status: Optional[int] = None      # exit status of the script
+    text: str = ""                    # what the script printed
+    error: Optional[str] = None       # why the run failed, if it did
+    splats: List[str] = dataclasses.field(default_factory=list)
+    host_seconds: float = 0.0
+
+    @property
+    def out(self) -> List[str]:
+        """What the script printed, by lines."""
+        return self.text.splitlines()
+
+    @property
+    def log_text(self) -> str:
+        """The kernel's console log."""
+        return self.log.read_text(errors="replace")
+
+    def check(self) -> "Result":
+        """Return self, or raise GuestError with all there is to know."""
+        if self.error is None:
+            return self
+        raise GuestError(
+            f"guest {self.name}: {self.error}\n"
+            f"--- last lines of its script ---\n{_tail(self.out)}\n"
+            f"--- last lines of {self.log} ---\n"
+            f"{_tail(self.log_text.splitlines())}")
+
+
+def _existing(path: str, what: str, hint: str) -> str:
+    if not os.path.exists(path):
+        raise GuestError(f"{what} {path} does not exist: {hint}")
+    return os.path.abspath(path)
+
+
+def _quote(path: str) -> str:
+    """QEMU's option syntax doubles a comma that belongs to a value."""
+    return str(path).replace(",", ",,")
+
+
+def _tail(lines: Sequence[str], count: int = 25) -> str:
+    return "\n".join(lines[-count:])
+
+
+def find_splats(log: str) -> List[str]:
+    """The lines of a console log with which the kernel reports trouble."""
+    return [line for line in log.splitlines() if SPLAT.search(line)]
+
+
+def _cpio_entry(name: str, mode: int, data: bytes, inode: int,
+                rdev: Tuple[int, int] = (0, 0)) -> bytes:
+    """One entry of the kernel's initramfs format ("newc"), all times zero."""
+    path = name.encode() + b"\0"
+    fields = (inode, mode, 0, 0, 1, 0, len(data), 0, 0, *rdev, len(path), 0)
+    head = b"070701" + b"".join(b"%08x" % field for field in fields)
+    entry = head + path
+    entry += b"\0" * (-len(entry) % 4) + data
+    return entry + b"\0" * (-len(data) % 4)
+
+
+def initramfs(files: Dict[str, bytes]) -> bytes:
+    """Pack the guest's first file system: busybox, init and the given files.
+
+    A name in `files` is an absolute path in the guest. The same contents give
+    the same bytes.
+    """
+    if not BUSYBOX.exists():
+        raise GuestError(f"{BUSYBOX} does not exist: "
+                         "install the package busybox-static")
+    content = {"bin/busybox": BUSYBOX.read_bytes(), "init": INIT.read_bytes()}
+    content.update({path.lstrip("/"): data for path, data in files.items()})
+    folders = {"dev"}
+    for path in content:
+        folders.update(str(p) for p in Path(path).parents if str(p) != ".")
+    entries = [(name, 0o040755, b"", (0, 0)) for name in sorted(folders)]
+    entries.append(("dev/console", 0o020600, b"", (5, 1)))
+    entries += [(name, 0o100755, content[name], (0, 0))
+                for name in sorted(content)]
+    archive = b"".join(_cpio_entry(name, mode, data, inode, rdev)
+                       for inode, (name, mode, data, rdev)
+                       in enumerate(entries, 1))
+    return archive + _cpio_entry("TRAILER!!!", 0, b"", 0)
+
+
+class Guest:
+    """A running guest: QEMU, its kernel log, and the script's terminal."""
+
+    def __init__(self, name: str, machine: Machine, script: str,
+                 config: Dict[str, str], files: Dict[str, str]):
+        self.log = BUILD / "logs" / f"{name}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_bytes(b"")
+        self.scratch = tempfile.mkdtemp(prefix="tiervm-")
+        self.terminal, theirs = socket.socketpair()
+        try:
+            self.vm = self._machine(name, machine, script, config, files,
+                                    theirs)
+            self.vm.launch()
+        except (VMLaunchFailure, GuestError, OSError) as exc:
+            self.terminal.close()
+            shutil.rmtree(self.scratch)
+            output = (getattr(exc, "output", None) or "").strip()
+            raise GuestError(f"guest {name} did not start: {output or exc}"
+                             ) from exc
+        finally:
+            theirs.close()
+
+    def _machine(self, name, machine, script, config, files, theirs):
+        content = {"/files" + path: Path(_existing(
+            source, "file", "build it first")).read_bytes()
+            for path, source in files.items()}
+        content["/tiervm/script"] = script.encode()
+        content["/tiervm/config"] = "".join(
+            f"{key}={shlex.quote(value)}\n"
+            for key, value in config.items()).encode()
+        initrd = Path(self.scratch) / "initramfs"
+        initrd.write_bytes(initramfs(content))
+        args = machine.args() + [
+            "-kernel", machine.kernel_path(), "-initrd", str(initrd),
+            "-append", "console=ttyS0 nokaslr norandmaps oops=panic panic=-1 "
+                       + machine.append,
+            "-chardev", f"file,id=log,path={_quote(str(self.log))}",
+            "-serial", "chardev:log",
+            "-chardev", f"socket,id=terminal,fd={theirs.fileno()}",
+            "-serial", "chardev:terminal"]
+        if config["ROOT"] == "host":
+            args += ["-fsdev", "local,id=root,path=/,security_model=none,"
+                               "readonly=on,multidevs=remap",
+                     "-device", "virtio-9p-pci,fsdev=root,mount_tag=host"]
+        os.set_inheritable(theirs.fileno(), True)
+        return QEMUMachine(machine.qemu_path(), args, name=name,
+                           base_temp_dir=self.scratch)
+
+    def stop(self) -> None:
+        """End the guest at once."""
+        self.vm.kill()
+
+    def wait(self) -> Optional[str]:
+        """Collect QEMU once its terminal is closed; say what went wrong."""
+        error = None
+        try:
+            self.vm.wait(timeout=30)
+        except AbnormalShutdown:
+            error = "QEMU closed the guest's terminal but did not exit"
+        if error is None and self.vm.exitcode() != 0:
+            error = (f"QEMU ended with status {self.vm.exitcode()}: "
+                     f"{(self.vm.get_log() or '').strip()[-2000:]}")
+        self.terminal.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        return error
+
+
+def _config(mode: str, root: str, leaks: bool) -> Dict[str, str]:
+    size = shutil.get_terminal_size()
+    return {"MODE": mode, "ROOT": root, "LEAKS": str(int(leaks)),
+            "DIR": os.getcwd(), "ROWS": str(size.lines),
+            "COLS": str(size.columns),
+            "TERM": os.environ.get("TERM", "vt100")}
+
+
+def _read_until(guest: Guest, deadline: float,
+                on_line: Optional[Callable[[str], None]]) -> Tuple[bytes, bool]:
+    """Read the terminal to its end; False if the deadline came first."""
+    data = b""
+    seen = 0
+    while True:
+        guest.terminal.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            chunk = guest.terminal.recv(65536)
+        except (TimeoutError, BlockingIOError):
+            return data, False
+        except ConnectionResetError:
+            chunk = b""
+        if not chunk:
+            return data, True
+        data += chunk
+        while on_line and (end := data.find(b"\n", seen)) >= 0:
+            on_line(data[seen:end].decode(errors="replace").rstrip("\r"))
+            seen = end + 1
+
+
+def _judge(result: Result, qemu_error: Optional[str], timed_out: bool,
+           timeout: float) -> None:
+    """Fill in status, splats and error from what is known at the end."""
+    log = result.log_text
+    result.splats = find_splats(log)
+    found = STATUS.findall(log)
+    if found:
+        result.status = int(found[-1])
+    if timed_out:
+        result.error = f"no end after {timeout:.0f} s, stopped"
+    elif result.splats:
+        result.error = "the kernel complained: " + result.splats[0].strip()
+    elif qemu_error:
+        result.error = qemu_error
+    elif result.status is None:
+        result.error = "the machine went off before the script ended"
+    elif result.status:
+        said = MESSAGE.findall(log)
+        result.error = (f"its script ended with status {result.status}"
+                        + (f": {said[-1]}" if said else ""))
+
+
+def run(name: str, script: str, machine: Optional[Machine] = None,
+        files: Optional[Dict[str, str]] = None, root: str = "busybox",
+        timeout: float = 120, leaks: bool = False,
+        on_line: Optional[Callable[[str], None]] = None) -> Result:
+    """Boot a guest, run a shell script in it, power it off.
+
+    name: names the log, build/logs/NAME.log. files: host files to bring along,
+    by their absolute path in the guest. root: "busybox", or "host" for the
+    host's files read-only. timeout: host seconds. leaks: end with a kmemleak
+    scan. on_line: called with each line as the script prints it.
+
+    Returns a Result; its check() raises if the script failed, the kernel
+    complained or the guest hung. Raises GuestError if the guest did not start.
+    """
+    machine = machine or Machine()
+    start = time.monotonic()
+    guest = Guest(name, machine, script, _config("script", root, leaks),
+                  files or {})
+    ended = False
+    try:
+        data, ended = _read_until(guest, start + timeout, on_line)
+    finally:
+        if not ended:
+            guest.stop()
+        qemu_error = guest.wait()
+    result = Result(name, guest.log, text=data.decode(errors="replace"))
+    result.host_seconds = time.monotonic() - start
+    _judge(result, qemu_error, not ended, timeout)
+    return result
+
+
+SHELL_SCRIPT = """
+cd "$DIR" 2> /dev/null || cd /
+if command -v bash > /dev/null; then
+    exec bash -i
+fi
+exec sh -i
+"""
+KEY_END = b"\x1d"                     # Ctrl-]
+KEY_EOF = b"\x04"                     # Ctrl-D
+
+
+def _relay(guest: Guest) -> bool:
+    """Join this terminal and the guest's; False if the user ended it."""
+    with selectors.DefaultSelector() as events:
+        events.register(sys.stdin, selectors.EVENT_READ)
+        events.register(guest.terminal, selectors.EVENT_READ)
+        while True:
+            for key, _ in events.select():
+                if key.fileobj is guest.terminal:
+                    data = guest.terminal.recv(65536)
+                    if not data:
+                        return True
+                    os.write(sys.stdout.fileno(), data)
+                    continue
+                data = os.read(sys.stdin.fileno(), 4096)
+                if KEY_END in data:
+                    return False
+                if not data:
+                    events.unregister(sys.stdin)
+                guest.terminal.sendall(data or KEY_EOF)
+
+
+def shell(machine: Machine, name: str = "shell") -> int:
+    """An interactive prompt in the guest; returns the shell's exit status."""
+    machine.realtime = True
+    print("tiervm: booting; leave with `exit`, end the machine with Ctrl-]",
+          flush=True)
+    guest = Guest(name, machine, SHELL_SCRIPT, _config("shell", "host", False),
+                  {})
+    saved = termios.tcgetattr(sys.stdin) if sys.stdin.isatty() else None
+    ended = False
+    try:
+        if saved:
+            tty.setraw(sys.stdin)
+        ended = _relay(guest)
+    except ConnectionResetError:
+        ended = True
+    finally:
+        if saved:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
+        if not ended:
+            guest.stop()
+        qemu_error = guest.wait()
+    if not ended:
+        print("\ntiervm: machine ended")
+        return 0
+    result = Result(name, guest.log)
+    _judge(result, qemu_error, False, 0)
+    if result.splats or result.status is None or qemu_error:
+        result.check()
+    return result.status or 0
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """The options that describe a machine, for this and other programs."""
+    default = Machine()
+    parser.add_argument("--fast", type=int, default=default.fast,
+                        metavar="MIB", help="fast node (default %(default)s)")
+    parser.add_argument("--slow", type=int, default=default.slow,
+                        metavar="MIB", help="slow node (default %(default)s)")
+    parser.add_argument("--profile", default=default.profile,
+                        choices=sorted(PROFILES),
+                        help="latencies of the tiers (default %(default)s)")
+    parser.add_argument("--smp", type=int, default=default.smp, metavar="N",
+                        help="virtual CPUs (default %(default)s)")
+    parser.add_argument("--timing", default=default.timing,
+                        choices=("model", "icount", "off"),
+                        help="model: tiers cost what they cost; icount: 1 ns "
+                             "an instruction; off: the host's clock, also for "
+                             "a stock QEMU (default %(default)s)")
+    parser.add_argument("--debug", action="store_true",
+                        help="boot the kernel with KASAN, lockdep, kmemleak")
+    parser.add_argument("--csv", metavar="FILE",
+                        help="record accesses, misses, stalls per node")
+    parser.add_argument("--truth", metavar="FILE",
+                        help="record exact miss counts per page")
+    parser.add_argument("--append", default="", metavar="ARGS",
+                        help="more kernel arguments")
+
+
+def machine_from(options: argparse.Namespace) -> Machine:
+    """The Machine that the options of add_machine_options() describe."""
+    names = ("fast", "slow", "profile", "smp", "timing", "debug", "csv",
+             "truth", "append")
+    return Machine(**{name: getattr(options, name) for name in names})
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="tiervm.py", description="Boot a guest with two memory tiers.",
+        epilog="KERNEL= and QEMU= in the environment name another bzImage "
+               "and another qemu-system-x86_64. Kernel logs: build/logs/.")
+    add_machine_options(parser)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("shell", help="a prompt in the guest")
+    runner = verbs.add_parser("run", help="run one command in the guest")
+    runner.add_argument("--timeout", type=float, default=600, metavar="S",
+                        help="host seconds (default %(default)s)")
+    runner.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD",
+                        help="command and its arguments")
+    options = parser.parse_args(argv)
+    machine = machine_from(options)
+    try:
+        if options.verb == "shell":
+            return shell(machine)
+        if not options.command:
+            parser.error("run: give the command to run in the guest")
+        words = options.command
+        command = words[0] if len(words) == 1 else shlex.join(words)
+        machine.realtime = True
+        result = run("run", f"cd {shlex.quote(os.getcwd())}\n{command}\n",
+                     machine, root="host", timeout=options.timeout,
+                     on_line=lambda line: print(line, flush=True))
+        if result.splats or result.status is None:
+            result.check()
+        return result.status
+    except GuestError as exc:
+        print(f"tiervm: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
