@@ -1,0 +1,570 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * gups: random updates of a large buffer, and where its pages lie
+ *
+ * Each update xors a random word of the buffer with a random number, as in
+ * RandomAccess of the HPC Challenge benchmark. The buffer is touched from its
+ * start to its end first, so that its head fills the fast tier and its tail
+ * lies on the slow one. Reports, one line each, "kind key=value ...":
+ *
+ *   config     what is run
+ *   placement  share of pages on the fast tier: of a 64 MiB slice, of the hot
+ *              set (hot=) and of the whole buffer (all=); from move_pages(2)
+ *   round      updates per second of one round, in 1e9/s and 1e6/s
+ *   verify     words that differ from what the updates should have left
+ *
+ * The fast tier is the set of NUMA nodes that have CPUs.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <getopt.h>
+#include <linux/mempolicy.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE_BYTES	4096UL
+#define WORDS_PER_PAGE	(PAGE_BYTES / sizeof(uint64_t))
+#define SLICE_BYTES	(64UL << 20)
+#define QUERY_PAGES	4096UL	/* pages asked for in one move_pages call */
+#define SAMPLE_STRIDE	16	/* pages: a look between rounds asks for every 16th */
+#define MAX_NODES	64
+#define MAX_SIZE_MIB	32768	/* a word's index must fit 32 bits */
+
+enum pattern { RANDOM, HOTSET, ZIPF };
+
+static const char * const pattern_names[] = { "random", "hotset", "zipf" };
+
+struct options {
+	enum pattern pattern;
+	uint64_t size_mib;
+	double hot_share;	/* of the buffer */
+	double hot_prob;	/* of the updates */
+	double exponent;	/* of zipf */
+	bool reverse;
+	uint64_t move_at;	/* round before which the hot set moves; 0: never */
+	long preferred;		/* node, -1: none */
+	uint64_t rounds;
+	uint64_t updates;	/* per round */
+	uint64_t seed;
+	uint64_t look_every;	/* rounds between looks at placement; 0: never */
+	bool thp;
+	bool verify;
+	const char *after_fill;
+};
+
+/* Hoermann and Derflinger's constants for one (exponent, number of items) */
+struct zipf {
+	double exponent;
+	double nr_items;
+	double area_first;
+	double area_last;
+	double cut;
+};
+
+struct gups {
+	struct options opt;
+	uint64_t *words;
+	uint64_t nr_words;
+	uint64_t nr_hot;	/* words */
+	uint64_t hot_limit;	/* a 32-bit draw below this hits the hot set */
+	uint64_t first;		/* word that logical index 0 stands for */
+	uint64_t random;	/* state of the generator */
+	uint64_t fast_nodes;	/* bit mask */
+	struct zipf zipf;
+	double query_s;		/* spent in asking for placement between rounds */
+};
+
+static __attribute__((noreturn, format(printf, 1, 2))) void die(const char *fmt, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "gups: ");
+	va_start(args, fmt);
+	vfprintf(stderr, fmt, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
+}
+
+/* Guest time in seconds. */
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec + ts.tv_nsec * 1e-9;
+}
+
+/* splitmix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014 */
+static inline uint64_t next_random(struct gups *g)
+{
+	uint64_t z = g->random += 0x9e3779b97f4a7c15;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+	return z ^ (z >> 31);
+}
+
+/* Uniform in [0, range), from 32 random bits. */
+static inline uint64_t scale(uint32_t bits, uint64_t range)
+{
+	return (bits * range) >> 32;
+}
+
+/* Integral of x^-exponent from 1 to x, and its inverse. */
+static double zipf_area(const struct zipf *z, double x)
+{
+	double e = 1.0 - z->exponent;
+
+	return e ? (pow(x, e) - 1.0) / e : log(x);
+}
+
+static double zipf_area_inverse(const struct zipf *z, double area)
+{
+	double e = 1.0 - z->exponent;
+
+	return e ? pow(1.0 + area * e, 1.0 / e) : exp(area);
+}
+
+static void zipf_init(struct zipf *z, double exponent, uint64_t nr_items)
+{
+	z->exponent = exponent;
+	z->nr_items = nr_items;
+	z->area_first = zipf_area(z, 1.5) - 1.0;
+	z->area_last = zipf_area(z, nr_items + 0.5);
+	z->cut = 2.0 - zipf_area_inverse(z, zipf_area(z, 2.5) - pow(2.0, -exponent));
+}
+
+/*
+ * A rank in [0, nr_items), rank k with probability ~ (k + 1)^-exponent, by
+ * rejection-inversion: Hoermann and Derflinger, "Rejection-inversion to
+ * generate variates from monotone discrete distributions", ACM TOMACS 6(3),
+ * 1996. It needs no table, which would compete with the buffer for the cache.
+ */
+static uint64_t zipf_rank(struct gups *g)
+{
+	const struct zipf *z = &g->zipf;
+
+	for (;;) {
+		double uniform = (next_random(g) >> 11) * 0x1p-53;
+		double area = z->area_last + uniform * (z->area_first - z->area_last);
+		double x = zipf_area_inverse(z, area);
+		double rank = floor(x + 0.5);
+
+		if (rank < 1.0)
+			rank = 1.0;
+		else if (rank > z->nr_items)
+			rank = z->nr_items;
+		if (rank - x <= z->cut ||
+		    area >= zipf_area(z, rank + 0.5) - pow(rank, -z->exponent))
+			return rank - 1.0;
+	}
+}
+
+/* Index of logical word @logical: mirrored by reverse, rotated by a move. */
+static inline uint64_t place(const struct gups *g, uint64_t logical)
+{
+	uint64_t index = g->first + (g->opt.reverse ? g->nr_words - 1 - logical : logical);
+
+	return index < g->nr_words ? index : index - g->nr_words;
+}
+
+static void update_random(struct gups *g)
+{
+	for (uint64_t i = 0; i < g->opt.updates; i++) {
+		uint64_t r = next_random(g);
+
+		g->words[scale(r >> 32, g->nr_words)] ^= r;
+	}
+}
+
+static void update_hotset(struct gups *g)
+{
+	for (uint64_t i = 0; i < g->opt.updates; i++) {
+		uint64_t r = next_random(g);
+		uint64_t logical;
+
+		if ((uint32_t)r < g->hot_limit)
+			logical = scale(r >> 32, g->nr_hot);
+		else
+			logical = g->nr_hot + scale(r >> 32, g->nr_words - g->nr_hot);
+		g->words[place(g, logical)] ^= r;
+	}
+}
+
+/* Ranks are pages, words within a page are alike. */
+static void update_zipf(struct gups *g)
+{
+	for (uint64_t i = 0; i < g->opt.updates; i++) {
+		uint64_t page = zipf_rank(g);
+		uint64_t r = next_random(g);
+
+		g->words[place(g, page * WORDS_PER_PAGE + scale(r >> 32, WORDS_PER_PAGE))] ^= r;
+	}
+}
+
+static void update(struct gups *g, uint64_t round)
+{
+	if (g->opt.move_at && round == g->opt.move_at)
+		g->first = g->nr_words / 2;
+	switch (g->opt.pattern) {
+	case RANDOM:
+		update_random(g);
+		break;
+	case HOTSET:
+		update_hotset(g);
+		break;
+	case ZIPF:
+		update_zipf(g);
+		break;
+	}
+}
+
+/* The nodes that have CPUs, from a list such as "0-1,4". */
+static uint64_t read_fast_nodes(void)
+{
+	static const char path[] = "/sys/devices/system/node/has_cpu";
+	char line[256], *p = line;
+	uint64_t mask = 0;
+	FILE *f = fopen(path, "r");
+
+	if (!f || !fgets(line, sizeof(line), f))
+		die("cannot read %s: %s; the kernel needs CONFIG_NUMA", path, strerror(errno));
+	fclose(f);
+	while (*p && *p != '\n') {
+		unsigned long from = strtoul(p, &p, 10), to = from;
+
+		if (*p == '-')
+			to = strtoul(p + 1, &p, 10);
+		if (to >= MAX_NODES || from > to)
+			die("%s: cannot understand '%s'", path, line);
+		for (; from <= to; from++)
+			mask |= 1ULL << from;
+		if (*p == ',')
+			p++;
+	}
+	return mask;
+}
+
+/* Share of the pages of words [start, end) on fast nodes, asking for every @stride-th. */
+static double fast_share(struct gups *g, uint64_t start, uint64_t end, uint64_t stride)
+{
+	static void *pages[QUERY_PAGES];
+	static int status[QUERY_PAGES];
+	uint64_t page = start / WORDS_PER_PAGE, last = (end - 1) / WORDS_PER_PAGE;
+	uint64_t fast = 0, total = 0;
+
+	while (page <= last) {
+		uint64_t count = 0;
+
+		for (; page <= last && count < QUERY_PAGES; page += stride)
+			pages[count++] = (char *)g->words + page * PAGE_BYTES;
+		if (syscall(SYS_move_pages, 0, count, pages, NULL, status, 0))
+			die("move_pages: %s; the kernel needs CONFIG_MIGRATION", strerror(errno));
+		for (uint64_t i = 0; i < count; i++)
+			fast += status[i] >= 0 && (g->fast_nodes >> status[i]) & 1;
+		total += count;
+	}
+	return (double)fast / total;
+}
+
+static double hot_share_fast(struct gups *g, uint64_t stride)
+{
+	uint64_t a = place(g, 0), b = place(g, g->nr_hot - 1);
+	uint64_t low = a < b ? a : b;
+
+	return fast_share(g, low, low + g->nr_hot, stride);
+}
+
+static void report_placement(struct gups *g, const char *when)
+{
+	uint64_t slice = SLICE_BYTES / sizeof(uint64_t);
+
+	for (uint64_t start = 0; start < g->nr_words; start += slice) {
+		uint64_t end = start + slice < g->nr_words ? start + slice : g->nr_words;
+
+		printf("placement when=%s slice=%lu fast=%.4f\n", when, start / slice,
+		       fast_share(g, start, end, 1));
+	}
+	printf("placement when=%s hot=%.4f all=%.4f\n", when, hot_share_fast(g, 1),
+	       fast_share(g, 0, g->nr_words, 1));
+}
+
+/* A cheap look between rounds, its time kept out of the rounds' figures. */
+static void look(struct gups *g, uint64_t round)
+{
+	double start = now();
+	double hot = hot_share_fast(g, SAMPLE_STRIDE);
+	double all = fast_share(g, 0, g->nr_words, SAMPLE_STRIDE);
+
+	g->query_s += now() - start;
+	printf("placement when=%lu hot=%.4f all=%.4f query_s=%.6f\n", round, hot, all, g->query_s);
+}
+
+static void run_rounds(struct gups *g)
+{
+	double start = now();
+
+	for (uint64_t round = 1; round <= g->opt.rounds; round++) {
+		double from = now(), seconds;
+
+		update(g, round);
+		seconds = now() - from;
+		printf("round n=%lu elapsed_s=%.6f seconds=%.6f gups=%.9f mups=%.4f\n", round,
+		       now() - start, seconds, g->opt.updates / seconds * 1e-9,
+		       g->opt.updates / seconds * 1e-6);
+		if (g->opt.look_every && round % g->opt.look_every == 0)
+			look(g, round);
+	}
+}
+
+static void begin(struct gups *g)
+{
+	g->random = g->opt.seed;
+	g->first = 0;
+}
+
+/* Xor is its own inverse: all updates again must give back the first contents. */
+static uint64_t verify(struct gups *g)
+{
+	uint64_t errors = 0;
+
+	begin(g);
+	for (uint64_t round = 1; round <= g->opt.rounds; round++)
+		update(g, round);
+	for (uint64_t i = 0; i < g->nr_words; i++)
+		errors += g->words[i] != i;
+	printf("verify errors=%lu words=%lu\n", errors, g->nr_words);
+	return errors;
+}
+
+static void prefer(long node)
+{
+	uint64_t mask = 1ULL << node;
+
+	if (syscall(SYS_set_mempolicy, MPOL_PREFERRED, &mask, MAX_NODES + 1))
+		die("--preferred %ld: set_mempolicy: %s", node, strerror(errno));
+}
+
+static void fill(struct gups *g)
+{
+	size_t bytes = g->opt.size_mib << 20;
+
+	if (g->opt.preferred >= 0)
+		prefer(g->opt.preferred);
+	g->words = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (g->words == MAP_FAILED)
+		die("--size %lu: mmap: %s", g->opt.size_mib, strerror(errno));
+	if (!g->opt.thp && madvise(g->words, bytes, MADV_NOHUGEPAGE) && errno != EINVAL)
+		die("madvise: %s", strerror(errno));
+	for (uint64_t i = 0; i < g->nr_words; i++)
+		g->words[i] = i;
+}
+
+static void setup(struct gups *g)
+{
+	struct options *o = &g->opt;
+
+	g->nr_words = (o->size_mib << 20) / sizeof(uint64_t);
+	g->nr_hot = (uint64_t)(g->nr_words * o->hot_share) / WORDS_PER_PAGE * WORDS_PER_PAGE;
+	if (!g->nr_hot)
+		die("--hot-share %g of %lu MiB is less than a page", o->hot_share, o->size_mib);
+	g->hot_limit = o->hot_prob * 0x1p32;
+	g->fast_nodes = read_fast_nodes();
+	zipf_init(&g->zipf, o->exponent, g->nr_words / WORDS_PER_PAGE);
+}
+
+static uint64_t parse_number(const char *name, const char *text, uint64_t min, uint64_t max)
+{
+	char *end;
+	unsigned long long value;
+
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (errno || end == text || *end || *text == '-' || value < min || value > max)
+		die("--%s %s: give a number from %lu to %lu", name, text, min, max);
+	return value;
+}
+
+/* In (@min, @max). */
+static double parse_real(const char *name, const char *text, double min, double max)
+{
+	char *end;
+	double value = strtod(text, &end);
+
+	if (end == text || *end || !(value > min && value < max))
+		die("--%s %s: give a number between %g and %g", name, text, min, max);
+	return value;
+}
+
+static enum pattern parse_pattern(const char *text)
+{
+	for (int i = RANDOM; i <= ZIPF; i++)
+		if (!strcmp(text, pattern_names[i]))
+			return i;
+	die("--pattern %s: choose random, hotset or zipf", text);
+}
+
+static const char usage[] =
+"Usage: gups [OPTION]...\n"
+"Update random words of a buffer; report speed and placement.\n\n"
+"  --pattern P      random, hotset or zipf (default hotset)\n"
+"  --size MIB       buffer (default 384)\n"
+"  --hot-share X    hot set's share of the buffer (default 0.1); with zipf and\n"
+"                   random only for the report\n"
+"  --hot-prob X     share of updates that hit the hot set (default 0.9)\n"
+"  --exponent X     of zipf, over pages (default 0.99)\n"
+"  --reverse        hot set at the buffer's end, so that it starts on the slow tier\n"
+"  --move-at N      before round N the hot set moves by half the buffer\n"
+"  --preferred N    prefer node N for all memory\n"
+"  --rounds N       (default 20)\n"
+"  --updates N      per round (default 1000000)\n"
+"  --seed N         (default 1)\n"
+"  --look-every N   after every N rounds look at every 16th page's placement;\n"
+"                   no round's figure includes that time, elapsed_s does\n"
+"  --thp            allow transparent huge pages\n"
+"  --after-fill CMD run CMD once the buffer is filled, before the first round\n"
+"  --verify         at the end redo all updates and count words that are wrong\n"
+"  --help\n";
+
+enum { OPT_PATTERN = 256, OPT_SIZE, OPT_HOT_SHARE, OPT_HOT_PROB, OPT_EXPONENT, OPT_REVERSE,
+       OPT_MOVE_AT, OPT_PREFERRED, OPT_ROUNDS, OPT_UPDATES, OPT_SEED, OPT_LOOK_EVERY, OPT_THP,
+       OPT_AFTER_FILL, OPT_VERIFY, OPT_HELP };
+
+static const struct option long_options[] = {
+	{ "pattern", required_argument, NULL, OPT_PATTERN },
+	{ "size", required_argument, NULL, OPT_SIZE },
+	{ "hot-share", required_argument, NULL, OPT_HOT_SHARE },
+	{ "hot-prob", required_argument, NULL, OPT_HOT_PROB },
+	{ "exponent", required_argument, NULL, OPT_EXPONENT },
+	{ "reverse", no_argument, NULL, OPT_REVERSE },
+	{ "move-at", required_argument, NULL, OPT_MOVE_AT },
+	{ "preferred", required_argument, NULL, OPT_PREFERRED },
+	{ "rounds", required_argument, NULL, OPT_ROUNDS },
+	{ "updates", required_argument, NULL, OPT_UPDATES },
+	{ "seed", required_argument, NULL, OPT_SEED },
+	{ "look-every", required_argument, NULL, OPT_LOOK_EVERY },
+	{ "thp", no_argument, NULL, OPT_THP },
+	{ "after-fill", required_argument, NULL, OPT_AFTER_FILL },
+	{ "verify", no_argument, NULL, OPT_VERIFY },
+	{ "help", no_argument, NULL, OPT_HELP },
+	{ }
+};
+
+static void set_option(struct options *o, int opt, const char *name)
+{
+	switch (opt) {
+	case OPT_PATTERN:
+		o->pattern = parse_pattern(optarg);
+		break;
+	case OPT_SIZE:
+		o->size_mib = parse_number(name, optarg, 1, MAX_SIZE_MIB);
+		break;
+	case OPT_HOT_SHARE:
+		o->hot_share = parse_real(name, optarg, 0, 1);
+		break;
+	case OPT_HOT_PROB:
+		o->hot_prob = parse_real(name, optarg, 0, 1);
+		break;
+	case OPT_EXPONENT:
+		o->exponent = parse_real(name, optarg, 0, 10);
+		break;
+	case OPT_REVERSE:
+		o->reverse = true;
+		break;
+	case OPT_MOVE_AT:
+		o->move_at = parse_number(name, optarg, 1, UINT32_MAX);
+		break;
+	case OPT_PREFERRED:
+		o->preferred = parse_number(name, optarg, 0, MAX_NODES - 1);
+		break;
+	case OPT_ROUNDS:
+		o->rounds = parse_number(name, optarg, 1, UINT32_MAX);
+		break;
+	case OPT_UPDATES:
+		o->updates = parse_number(name, optarg, 1, UINT64_MAX);
+		break;
+	case OPT_SEED:
+		o->seed = parse_number(name, optarg, 0, UINT64_MAX);
+		break;
+	case OPT_LOOK_EVERY:
+		o->look_every = parse_number(name, optarg, 1, UINT32_MAX);
+		break;
+	case OPT_THP:
+		o->thp = true;
+		break;
+	case OPT_AFTER_FILL:
+		o->after_fill = optarg;
+		break;
+	case OPT_VERIFY:
+		o->verify = true;
+		break;
+	case OPT_HELP:
+		fputs(usage, stdout);
+		exit(0);
+	default:
+		fputs("gups: see --help\n", stderr);
+		exit(1);
+	}
+}
+
+static void parse_options(struct options *o, int argc, char **argv)
+{
+	int opt, index = 0;
+
+	while ((opt = getopt_long(argc, argv, "", long_options, &index)) != -1)
+		set_option(o, opt, long_options[index].name);
+	if (optind < argc)
+		die("%s: no such argument; see --help", argv[optind]);
+	if (o->move_at > o->rounds)
+		die("--move-at %lu: there are only %lu rounds", o->move_at, o->rounds);
+	if (o->move_at && o->hot_share > 0.5)
+		die("--move-at: a hot set of --hot-share %g cannot move by half the buffer",
+		    o->hot_share);
+}
+
+static void print_config(const struct gups *g)
+{
+	const struct options *o = &g->opt;
+
+	printf("config pattern=%s size_mib=%lu hot_share=%g hot_prob=%g exponent=%g reverse=%d move_at=%lu rounds=%lu updates=%lu seed=%lu fast_nodes=%#lx\n",
+	       pattern_names[o->pattern], o->size_mib, o->hot_share, o->hot_prob, o->exponent,
+	       o->reverse, o->move_at, o->rounds, o->updates, o->seed, g->fast_nodes);
+}
+
+int main(int argc, char **argv)
+{
+	struct gups g = {
+		.opt = {
+			.pattern = HOTSET, .size_mib = 384, .hot_share = 0.1, .hot_prob = 0.9,
+			.exponent = 0.99, .preferred = -1, .rounds = 20, .updates = 1000000,
+			.seed = 1,
+		},
+	};
+	int status;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	parse_options(&g.opt, argc, argv);
+	setup(&g);
+	print_config(&g);
+	fill(&g);
+	begin(&g);
+	report_placement(&g, "before");
+	if (g.opt.after_fill) {
+		status = system(g.opt.after_fill);
+		if (status)
+			die("--after-fill '%s' failed with status %d", g.opt.after_fill, status);
+	}
+	run_rounds(&g);
+	report_placement(&g, "after");
+	return g.opt.verify && verify(&g) ? 1 : 0;
+}
