@@ -1,0 +1,41 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# qemu.sh: builds QEMU in build/qemu from build/qemu-src.
+
+. "$(dirname "$0")/lib.sh"
+
+out=$build/qemu
+# Full system emulation of x86-64 and no more. Firmware comes from Debian's
+# seabios and qemu-system-data: -L /usr/share/seabios -L /usr/share/qemu.
+options=(
+	--python=/usr/bin/python3 --target-list=x86_64-softmmu --without-default-features
+	--enable-tcg --enable-kvm --enable-plugins --enable-slirp --enable-fdt=system
+	--enable-virtfs --enable-attr --enable-cap-ng
+	--disable-werror --disable-docs --disable-tools --disable-guest-agent
+	--disable-install-blobs --disable-download
+)
+[ -z "${LLVM:-}" ] || options+=(--cc=clang)
+
+"$top/scripts/tiering/setup.sh" qemu
+"$top/scripts/tiering/tree.sh" qemu
+lock build-qemu
+mkdir -p "$out"
+
+configure()
+{
+	cd "$out"
+	# meson finds ccache by itself.
+	nice -n 5 "$build/qemu-src/configure" "${options[@]}"
+}
+
+# configure writes config.status first and build.ninja last.
+if [ "${options[*]}" != "$(cat "$out/options" 2>/dev/null)" ] || [ ! -e "$out/build.ninja" ]; then
+	need_disk
+	rm -rf "$out"
+	mkdir -p "$out"
+	run "Configuring QEMU" qemu-configure.log configure
+	say "${options[*]}" >"$out/options"
+fi
+run "Building QEMU" qemu-build.log nice -n 5 ninja -C "$out" -j "$jobs"
+"$out/qemu-system-x86_64" --version | head -n 1
