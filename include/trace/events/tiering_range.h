@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM tiering_range
+
+#if !defined(_TRACE_TIERING_RANGE_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _TRACE_TIERING_RANGE_H
+
+#include <linux/tracepoint.h>
+
+/* One epoch of HPlacement: what was known, decided and spent. */
+TRACE_EVENT(hpl_epoch,
+
+	TP_PROTO(unsigned int nr_mms, unsigned int nr_ranges,
+		 unsigned int nr_samples, unsigned int interval_us,
+		 unsigned long nr_promote, unsigned long nr_promoted,
+		 unsigned long nr_demoted, u64 sample_ns, u64 classify_ns),
+
+	TP_ARGS(nr_mms, nr_ranges, nr_samples, interval_us, nr_promote,
+		nr_promoted, nr_demoted, sample_ns, classify_ns),
+
+	TP_STRUCT__entry(
+		__field(unsigned int, nr_mms)
+		__field(unsigned int, nr_ranges)
+		__field(unsigned int, nr_samples)
+		__field(unsigned int, interval_us)
+		__field(unsigned long, nr_promote)
+		__field(unsigned long, nr_promoted)
+		__field(unsigned long, nr_demoted)
+		__field(u64, sample_ns)
+		__field(u64, classify_ns)
+	),
+
+	TP_fast_assign(
+		__entry->nr_mms = nr_mms;
+		__entry->nr_ranges = nr_ranges;
+		__entry->nr_samples = nr_samples;
+		__entry->interval_us = interval_us;
+		__entry->nr_promote = nr_promote;
+		__entry->nr_promoted = nr_promoted;
+		__entry->nr_demoted = nr_demoted;
+		__entry->sample_ns = sample_ns;
+		__entry->classify_ns = classify_ns;
+	),
+
+	TP_printk("mms=%u ranges=%u samples=%u interval_us=%u promote=%lu promoted=%lu demoted=%lu sample_ns=%llu classify_ns=%llu",
+		  __entry->nr_mms, __entry->nr_ranges, __entry->nr_samples,
+		  __entry->interval_us, __entry->nr_promote,
+		  __entry->nr_promoted, __entry->nr_demoted,
+		  __entry->sample_ns, __entry->classify_ns)
+);
+
+/* Pages of one range moved from one node. */
+TRACE_EVENT(hpl_move,
+
+	TP_PROTO(pid_t pid, unsigned long start, unsigned long end, int nid,
+		 int target, unsigned long nr_tried, unsigned long nr_done),
+
+	TP_ARGS(pid, start, end, nid, target, nr_tried, nr_done),
+
+	TP_STRUCT__entry(
+		__field(pid_t, pid)
+		__field(unsigned long, start)
+		__field(unsigned long, end)
+		__field(int, nid)
+		__field(int, target)
+		__field(unsigned long, nr_tried)
+		__field(unsigned long, nr_done)
+	),
+
+	TP_fast_assign(
+		__entry->pid = pid;
+		__entry->start = start;
+		__entry->end = end;
+		__entry->nid = nid;
+		__entry->target = target;
+		__entry->nr_tried = nr_tried;
+		__entry->nr_done = nr_done;
+	),
+
+	TP_printk("pid=%d range=[%lx,%lx) nid=%d target=%d tried=%lu done=%lu",
+		  __entry->pid, __entry->start, __entry->end, __entry->nid,
+		  __entry->target, __entry->nr_tried, __entry->nr_done)
+);
+
+#endif /* _TRACE_TIERING_RANGE_H */
+
+#include <trace/define_trace.h>

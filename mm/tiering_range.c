@@ -1,0 +1,519 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HPlacement: lifecycle, registration of address spaces, the epoch
+ *
+ * One kernel thread, khplaced, owns all range trees. Once per epoch it looks
+ * for new and dead processes, takes samples, adapts the trees, decides what to
+ * move and has the workers of the nodes move it. Nothing else touches a tree,
+ * so trees need no lock; and processes need no hook, as an address space is
+ * found by walking the task list and let go when its last user has gone.
+ */
+#include <linux/freezer.h>
+#include <linux/init.h>
+#include <linux/kthread.h>
+#include <linux/list.h>
+#include <linux/memory-tiers.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/pid.h>
+#include <linux/sched/cputime.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/task.h>
+#include <linux/vmstat.h>
+#include <linux/xarray.h>
+
+#include "tiering_range_internal.h"
+#include "tiering_range.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/tiering_range.h>
+
+/* Below 1 MiB resident, a process costs more to track than it can gain. */
+#define HPL_MIN_RSS_PAGES	(SZ_1M >> PAGE_SHIFT)
+
+/* VMAs smaller than the smallest range are not worth one. */
+#define HPL_MIN_SPAN_PAGES	HPL_MIN_RANGE_PAGES
+
+/* New address spaces taken on per epoch: bounds what a fork storm costs. */
+#define HPL_NEW_MMS_MAX		64
+
+/* Epochs after which VMAs are looked at even if their number and size agree. */
+#define HPL_SYNC_EPOCHS		16
+
+/* A range is moved only when it has lasted this many epochs. */
+#define HPL_MIN_AGE		2
+
+/*
+ * CPU time to move a page until there is a measurement: an exchange of two was
+ * measured to take 50 us.
+ */
+#define HPL_PAGE_NS		25000
+#define HPL_PAGE_NS_MAX		(16 * HPL_PAGE_NS)
+
+/* Start values; both adapt at once. */
+#define HPL_SAMPLES_INITIAL	1024
+#define HPL_INTERVAL_US_INITIAL	5000
+
+struct hpl_knobs hpl_knobs = {
+	.epoch_ms = 100,
+	.overhead_permille = 10,
+	.migrate_mbps = 256,
+	.max_ranges = 1024,
+};
+
+/* Protects hpl_task: enabling and disabling exclude each other. */
+static DEFINE_MUTEX(hpl_lock);
+static struct task_struct *hpl_task;
+
+/* All of the following belongs to the main thread. */
+static LIST_HEAD(hpl_mms);
+static DEFINE_XARRAY(hpl_mm_index);
+static unsigned int hpl_nr_mms;
+static unsigned int hpl_nr_samples;
+static unsigned int hpl_interval_us;
+static unsigned int hpl_page_ns;
+
+/**
+ * hpl_sleep - sleep in the main thread
+ * @us: microseconds
+ *
+ * Wakes up early to stop or to freeze.
+ */
+void hpl_sleep(unsigned int us)
+{
+	ktime_t timeout = ns_to_ktime((u64)us * NSEC_PER_USEC);
+
+	if (us) {
+		set_current_state(TASK_IDLE);
+		if (!kthread_should_stop())
+			schedule_hrtimeout_range(&timeout,
+						 us * (NSEC_PER_USEC / 16),
+						 HRTIMER_MODE_REL);
+		__set_current_state(TASK_RUNNING);
+	}
+	try_to_freeze();
+}
+
+static void mm_forget(struct hpl_mm *hm)
+{
+	xa_erase(&hpl_mm_index, (unsigned long)hm->mm);
+	list_del(&hm->list);
+	hpl_tree_destroy(&hm->tree);
+	put_pid(hm->pid);
+	mmdrop(hm->mm);
+	kfree(hm);
+	hpl_nr_mms--;
+}
+
+/* Takes over the references to @mm and @pid. */
+static void mm_register(struct mm_struct *mm, struct pid *pid)
+{
+	struct hpl_mm *hm = kzalloc(sizeof(*hm), GFP_KERNEL);
+
+	if (!hm || xa_insert(&hpl_mm_index, (unsigned long)mm, hm, GFP_KERNEL)) {
+		kfree(hm);
+		put_pid(pid);
+		mmdrop(mm);
+		return;
+	}
+	hm->mm = mm;
+	hm->pid = pid;
+	hpl_tree_init(&hm->tree, hpl_knobs.max_ranges);
+	list_add_tail(&hm->list, &hpl_mms);
+	hpl_nr_mms++;
+}
+
+/* The process by which we knew a shared mm may be gone while others use it. */
+static void mm_adopt(struct hpl_mm *hm, struct task_struct *p)
+{
+	if (pid_task(hm->pid, PIDTYPE_TGID))
+		return;
+	put_pid(hm->pid);
+	hm->pid = get_pid(task_tgid(p));
+}
+
+/* Find processes that are not managed yet, and take them on. */
+static void mms_discover(void)
+{
+	struct mm_struct *new[HPL_NEW_MMS_MAX];
+	struct pid *pid[HPL_NEW_MMS_MAX];
+	struct task_struct *p;
+	unsigned int i, nr = 0;
+
+	rcu_read_lock();
+	for_each_process(p) {
+		struct mm_struct *mm;
+		struct hpl_mm *hm;
+
+		if (p->flags & PF_KTHREAD || nr == HPL_NEW_MMS_MAX)
+			continue;
+		task_lock(p);
+		mm = p->mm;
+		hm = mm ? xa_load(&hpl_mm_index, (unsigned long)mm) : NULL;
+		if (hm) {
+			mm_adopt(hm, p);
+		} else if (mm && get_mm_rss(mm) >= HPL_MIN_RSS_PAGES) {
+			mmgrab(mm);
+			new[nr] = mm;
+			pid[nr++] = get_pid(task_tgid(p));
+		}
+		task_unlock(p);
+	}
+	rcu_read_unlock();
+	for (i = 0; i < nr; i++)
+		mm_register(new[i], pid[i]);
+}
+
+static bool vma_managed(struct vm_area_struct *vma)
+{
+	return vma_is_anonymous(vma) &&
+	       !(vma->vm_flags & (VM_IO | VM_PFNMAP | VM_HUGETLB)) &&
+	       vma_pages(vma) >= HPL_MIN_SPAN_PAGES;
+}
+
+/* The addresses to manage of @mm; returns their number, at most @max. */
+static unsigned int mm_spans(struct mm_struct *mm, struct hpl_span *spans,
+			     unsigned int max)
+{
+	VMA_ITERATOR(vmi, mm, 0);
+	struct vm_area_struct *vma;
+	unsigned int nr = 0;
+
+	for_each_vma(vmi, vma) {
+		if (nr == max)
+			break;
+		if (vma_managed(vma))
+			spans[nr++] = (struct hpl_span){ vma->vm_start,
+							 vma->vm_end };
+	}
+	return nr;
+}
+
+/* Make the tree of @hm cover its VMAs. Best effort: tried again later. */
+static void mm_sync(struct hpl_mm *hm)
+{
+	/* Room for VMAs that appear while no lock is held. */
+	unsigned int nr, max = READ_ONCE(hm->mm->map_count) + 16;
+	struct mm_struct *mm = hm->mm;
+	struct hpl_span *spans;
+
+	if (!mmget_not_zero(mm))
+		return;
+	spans = kvmalloc_array(max, sizeof(*spans), GFP_KERNEL);
+	if (!spans || !mmap_read_trylock(mm))
+		goto out;
+	nr = mm_spans(mm, spans, max);
+	hm->total_vm = mm->total_vm;
+	hm->map_count = mm->map_count;
+	hm->sync_age = 0;
+	mmap_read_unlock(mm);
+
+	/* Half of the ranges are for what samples find. */
+	nr = hpl_spans_coalesce(spans, nr, max(hm->tree.max / 2, 1U));
+	if (hpl_tree_sync(&hm->tree, spans, nr))
+		hm->sync_age = HPL_SYNC_EPOCHS;
+out:
+	kvfree(spans);
+	mmput_async(mm);
+}
+
+/* Learn of new, changed and dead processes. */
+static void mms_update(void)
+{
+	struct hpl_mm *hm, *next;
+
+	mms_discover();
+	list_for_each_entry_safe(hm, next, &hpl_mms, list) {
+		if (!atomic_read(&hm->mm->mm_users)) {
+			mm_forget(hm);
+			continue;
+		}
+		hm->rss = get_mm_rss(hm->mm);
+		hm->tree.max = READ_ONCE(hpl_knobs.max_ranges);
+		if (hm->total_vm != READ_ONCE(hm->mm->total_vm) ||
+		    hm->map_count != READ_ONCE(hm->mm->map_count) ||
+		    hm->sync_age++ >= HPL_SYNC_EPOCHS)
+			mm_sync(hm);
+		cond_resched();
+	}
+}
+
+/* Adapt all trees to the evidence; returns the number of ranges. */
+static unsigned int trees_update(unsigned int dt_ms)
+{
+	unsigned int nr = 0, split = 0, merged = 0;
+	struct hpl_mm *hm;
+
+	list_for_each_entry(hm, &hpl_mms, list) {
+		hpl_tree_decay(&hm->tree, dt_ms);
+		merged += hpl_tree_merge(&hm->tree);
+		split += hpl_tree_split(&hm->tree);
+		nr += hm->tree.nr;
+		cond_resched();
+	}
+	count_vm_events(HPL_RANGE_SPLIT, split);
+	count_vm_events(HPL_RANGE_MERGED, merged);
+	return nr;
+}
+
+static unsigned int candidates(struct hpl_candidate *c)
+{
+	unsigned int owner = 0, nr = 0;
+	struct hpl_range *r;
+	struct hpl_mm *hm;
+
+	list_for_each_entry(hm, &hpl_mms, list) {
+		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r)) {
+			unsigned long fast = hpl_range_fast(r);
+
+			if (r->age < HPL_MIN_AGE)
+				continue;
+			c[nr++] = (struct hpl_candidate){
+				.owner = owner,
+				.start = r->start,
+				.end = r->end,
+				.counts = hpl_range_sum(r),
+				.nr_fast = fast,
+				.nr_slow = hpl_range_resident(r) - fast,
+			};
+		}
+		owner++;
+	}
+	return nr;
+}
+
+static struct hpl_mm *mm_by_number(unsigned int owner)
+{
+	struct hpl_mm *hm;
+
+	list_for_each_entry(hm, &hpl_mms, list)
+		if (!owner--)
+			return hm;
+	return NULL;
+}
+
+static void add_move(struct hpl_move *m, const struct hpl_candidate *c,
+		     bool promote)
+{
+	*m = (struct hpl_move){
+		.hm = mm_by_number(c->owner),
+		.start = c->start,
+		.end = c->end,
+		.promote = promote,
+	};
+	atomic_long_set(&m->nr_left, promote ? c->nr_promote : c->nr_demote);
+}
+
+/* Turn verdicts into moves: hottest promoted and coldest demoted first. */
+static struct hpl_move *plan_moves(const struct hpl_candidate *c,
+				   unsigned int nr, unsigned int *nr_moves)
+{
+	struct hpl_move *moves;
+	unsigned int i, n = 0;
+
+	for (i = 0; i < nr; i++)
+		n += !!c[i].nr_promote + !!c[i].nr_demote;
+	*nr_moves = 0;
+	moves = n ? kvcalloc(n, sizeof(*moves), GFP_KERNEL) : NULL;
+	if (!moves)
+		return NULL;
+	*nr_moves = n;
+	for (n = 0, i = 0; i < nr; i++)
+		if (c[i].nr_promote)
+			add_move(&moves[n++], &c[i], true);
+	for (i = nr; i-- > 0; )
+		if (c[i].nr_demote)
+			add_move(&moves[n++], &c[i], false);
+	return moves;
+}
+
+/* Rank all ranges and decide; returns pages to promote. */
+static unsigned long classify(unsigned int nr, unsigned int dt_ms,
+			      struct hpl_move **moves, unsigned int *nr_moves)
+{
+	struct hpl_costs costs = {
+		.nr_free = hpl_fast_free(),
+		.nr_budget = (unsigned long)READ_ONCE(hpl_knobs.migrate_mbps) *
+			     (SZ_1M >> PAGE_SHIFT) * dt_ms / MSEC_PER_SEC,
+		.interval_us = hpl_interval_us,
+		.page_ns = hpl_page_ns,
+	};
+	unsigned long nr_promote = 0;
+	struct hpl_candidate *c;
+
+	*moves = NULL;
+	*nr_moves = 0;
+	c = nr ? kvmalloc_array(nr, sizeof(*c), GFP_KERNEL) : NULL;
+	if (c) {
+		nr = candidates(c);
+		nr_promote = hpl_policy_plan(c, nr, &costs);
+		*moves = plan_moves(c, nr, nr_moves);
+	}
+	kvfree(c);
+	return nr_promote;
+}
+
+/* Keep account of what @m has moved; returns how many pages. */
+static unsigned long settle(struct hpl_move *m)
+{
+	struct hpl_range *r = hpl_tree_find(&m->hm->tree, m->start);
+	unsigned long done = atomic_long_read(&m->nr_done);
+
+	/* A range with nothing left to move had fewer pages than estimated. */
+	if (r)
+		hpl_range_moved(r, m->exhausted ? ULONG_MAX : done, m->promote);
+	return done;
+}
+
+/* Adapt the price of a page: by measurement, or back towards the default. */
+static void learn_page_ns(u64 spent_ns, unsigned long nr_done)
+{
+	u64 now = HPL_PAGE_NS;
+
+	if (nr_done)
+		now = div64_u64(spent_ns, nr_done);
+	else if (spent_ns)
+		now = 2 * hpl_page_ns;
+	now = min_t(u64, now, HPL_PAGE_NS_MAX);
+	hpl_page_ns = (3 * hpl_page_ns + now) / 4;
+}
+
+/* Carry out and free @moves. */
+static void migrate(struct hpl_move *moves, unsigned int nr,
+		    unsigned long *nr_promoted, unsigned long *nr_demoted)
+{
+	u64 spent_ns = hpl_migrate(moves, nr);
+	unsigned int i;
+
+	*nr_promoted = 0;
+	*nr_demoted = 0;
+	for (i = 0; i < nr; i++)
+		*(moves[i].promote ? nr_promoted : nr_demoted) +=
+			settle(&moves[i]);
+	learn_page_ns(spent_ns, *nr_promoted + *nr_demoted);
+	kvfree(moves);
+}
+
+static void epoch(const struct hpl_source *source)
+{
+	unsigned int epoch_ms = READ_ONCE(hpl_knobs.epoch_ms);
+	u64 budget_ns = (u64)epoch_ms * NSEC_PER_USEC *
+			READ_ONCE(hpl_knobs.overhead_permille) *
+			num_online_cpus();
+	u64 t0 = task_sched_runtime(current), t1, t2, started = ktime_get_ns();
+	unsigned long nr_promote, nr_promoted, nr_demoted;
+	unsigned int nr, nr_moves, dt_ms;
+	struct hpl_move *moves;
+	struct hpl_epoch e = {
+		.length_us = epoch_ms * USEC_PER_MSEC,
+		.nr_samples = hpl_nr_samples,
+		.interval_us = hpl_interval_us,
+	};
+
+	mms_update();
+	source->collect(&hpl_mms, &e);
+	if (kthread_should_stop())
+		return;
+	t1 = task_sched_runtime(current);
+	dt_ms = max_t(u64, div_u64(ktime_get_ns() - started, NSEC_PER_MSEC), 1);
+	nr = trees_update(dt_ms);
+	nr_promote = classify(nr, epoch_ms, &moves, &nr_moves);
+	t2 = task_sched_runtime(current);
+
+	count_vm_event(HPL_EPOCHS);
+	count_vm_events(HPL_SAMPLE_NS, t1 - t0);
+	count_vm_events(HPL_CLASSIFY_NS, t2 - t1);
+	migrate(moves, nr_moves, &nr_promoted, &nr_demoted);
+	trace_hpl_epoch(hpl_nr_mms, nr, e.nr_samples, e.interval_us, nr_promote,
+			nr_promoted, nr_demoted, t1 - t0, t2 - t1);
+
+	hpl_nr_samples = min_t(unsigned int, HPL_SAMPLES_PER_EPOCH_MAX,
+			       hpl_policy_nr_samples(e.nr_samples, t2 - t0,
+						     budget_ns));
+	hpl_interval_us = hpl_policy_interval(e.interval_us, e.seen, e.hit,
+					      e.length_us / 4);
+}
+
+static int hpl_main(void *data)
+{
+	const struct hpl_source *source = data;
+	struct hpl_mm *hm, *next;
+
+	set_freezable();
+	hpl_nr_samples = HPL_SAMPLES_INITIAL;
+	hpl_interval_us = HPL_INTERVAL_US_INITIAL;
+	hpl_page_ns = HPL_PAGE_NS;
+	while (!kthread_should_stop()) {
+		/* Nodes come and go; with one tier there is nothing to do. */
+		if (hpl_have_tiers())
+			epoch(source);
+		else
+			hpl_sleep(READ_ONCE(hpl_knobs.epoch_ms) * USEC_PER_MSEC);
+	}
+	list_for_each_entry_safe(hm, next, &hpl_mms, list)
+		mm_forget(hm);
+	return 0;
+}
+
+static int hpl_start(void)
+{
+	const struct hpl_source *source = &hpl_source_abit;
+	struct task_struct *task;
+	int err = source->start();
+
+	if (err)
+		return err;
+	task = kthread_run(hpl_main, (void *)source, "khplaced");
+	if (IS_ERR(task)) {
+		source->stop();
+		return PTR_ERR(task);
+	}
+	hpl_task = task;
+	return 0;
+}
+
+static void hpl_stop(void)
+{
+	kthread_stop(hpl_task);
+	hpl_task = NULL;
+	hpl_migrate_stop();
+	hpl_source_abit.stop();
+}
+
+/**
+ * hpl_enabled - whether HPlacement is at work
+ *
+ * Return: true between hpl_enable(true) and hpl_enable(false).
+ */
+bool hpl_enabled(void)
+{
+	return READ_ONCE(hpl_task);
+}
+
+/**
+ * hpl_enable - start or stop HPlacement
+ * @on: which of the two; no effect if it is so already
+ *
+ * Stopping forgets all that was learnt. Context: sleeps.
+ *
+ * Return: 0, or -ENOMEM or another error of kthread_create().
+ */
+int hpl_enable(bool on)
+{
+	int err = 0;
+
+	mutex_lock(&hpl_lock);
+	if (on && !hpl_task)
+		err = hpl_start();
+	else if (!on && hpl_task)
+		hpl_stop();
+	mutex_unlock(&hpl_lock);
+	return err;
+}
+
+static int __init hpl_init(void)
+{
+	return hpl_sysfs_init();
+}
+late_initcall(hpl_init);

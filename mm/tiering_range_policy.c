@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HPlacement: what to move, and how much to sample
+ *
+ * Pure: no mm types, no locks, no I/O. The same file is built in userspace by
+ * tools/testing/tiering_range/.
+ */
+#include "tiering_range_internal.h"
+#include "tiering_range.h"
+
+/* Ranges with fewer samples than this move nowhere. */
+#define HPL_PLAN_MIN_SAMPLES	16
+
+/* Two ranges change places only if they differ by 3 sigma. */
+#define HPL_PLAN_SIGMA_SQUARED	9
+
+/*
+ * How long a placement is expected to last. Phases of real programs are
+ * seconds to minutes long; with less, moving would never pay.
+ */
+#define HPL_HORIZON_US		10000000ULL
+
+/*
+ * What an access to a slow page costs more than one to a fast page: 122 - 69 ns
+ * for CXL, the smallest gap among the tiers of today (PMEM: 177 - 69).
+ */
+#define HPL_GAP_NS		53
+
+/* Gain must exceed cost by this factor, or estimates near each other thrash. */
+#define HPL_MARGIN		2
+
+/* Bounds of the samples per epoch: enough to learn, not more than picked. */
+#define HPL_SAMPLES_PER_EPOCH_MIN	64
+
+/* Shares of accessed pages between which the sampling interval stays. */
+#define HPL_HIT_PERCENT_MAX	40
+#define HPL_HIT_PERCENT_MIN	5
+
+/* Below this, sampling interval and wake-up latency are of one size. */
+#define HPL_INTERVAL_US_MIN	1000
+
+/* Hottest first; by address among equals, so that equal input moves equally. */
+static int by_heat(const void *pa, const void *pb)
+{
+	const struct hpl_candidate *a = pa, *b = pb;
+	u64 heat_a = (u64)a->counts.hit * b->counts.seen;
+	u64 heat_b = (u64)b->counts.hit * a->counts.seen;
+
+	if (heat_a != heat_b)
+		return heat_a > heat_b ? -1 : 1;
+	if (a->owner != b->owner)
+		return a->owner < b->owner ? -1 : 1;
+	return a->start < b->start ? -1 : a->start > b->start;
+}
+
+/* Share of accessed pages, in 1/65536. */
+static u64 heat(const struct hpl_candidate *c)
+{
+	return div_u64((u64)c->counts.hit << 16, max(c->counts.seen, 1U));
+}
+
+/*
+ * Expected gain of having a page of heat @h rather than one of heat @than on a
+ * fast node, in ns. A page counts once per sampling interval however often it
+ * is accessed, so this is a lower bound.
+ */
+static u64 gain_ns(u64 h, u64 than, const struct hpl_costs *costs)
+{
+	if (h <= than)
+		return 0;
+	return ((h - than) * div_u64(HPL_HORIZON_US, costs->interval_us) *
+		HPL_GAP_NS) >> 16;
+}
+
+static bool evident(const struct hpl_candidate *c)
+{
+	return c->counts.seen >= HPL_PLAN_MIN_SAMPLES * HPL_SAMPLE_ONE;
+}
+
+/* Whether a page of @hot is worth the place of a page of @cold. */
+static bool worth_exchange(const struct hpl_candidate *hot,
+			   const struct hpl_candidate *cold,
+			   const struct hpl_costs *costs)
+{
+	return gain_ns(heat(hot), heat(cold), costs) >
+	       2ULL * HPL_MARGIN * costs->page_ns &&
+	       hpl_counts_differ(hot->counts, cold->counts,
+				 HPL_PLAN_SIGMA_SQUARED);
+}
+
+/**
+ * hpl_policy_plan - decide which ranges give and which get fast memory
+ * @c: all ranges; sorted by heat on return, verdicts filled in
+ * @nr: number of @c
+ * @costs: what is free and what moving costs
+ *
+ * Free fast memory is used first, then the hottest slow pages change places
+ * with the coldest fast ones as long as that pays.
+ *
+ * Return: pages to promote.
+ */
+unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
+			      const struct hpl_costs *costs)
+{
+	unsigned long budget = costs->nr_budget, free = costs->nr_free, n;
+	unsigned int hot = 0, cold = nr;
+
+	sort(c, nr, sizeof(*c), by_heat, NULL);
+	while (budget && hot < cold) {
+		struct hpl_candidate *h = &c[hot], *l = &c[cold - 1];
+		unsigned long slow = h->nr_slow - h->nr_promote;
+		unsigned long fast = l->nr_fast - l->nr_demote;
+
+		if (!slow || !evident(h)) {
+			hot++;
+		} else if (free) {
+			if (gain_ns(heat(h), 0, costs) <=
+			    (u64)HPL_MARGIN * costs->page_ns)
+				break;
+			n = min3(slow, free, budget);
+			h->nr_promote += n;
+			free -= n;
+			budget -= n;
+		} else if (!fast || !evident(l)) {
+			cold--;
+		} else if (!worth_exchange(h, l, costs)) {
+			/* Whoever is known less may hide a better pair. */
+			if (h->counts.seen < l->counts.seen)
+				hot++;
+			else
+				cold--;
+		} else {
+			n = min3(slow, fast, budget);
+			h->nr_promote += n;
+			l->nr_demote += n;
+			budget -= n;
+		}
+	}
+	return costs->nr_budget - budget;
+}
+
+/**
+ * hpl_policy_nr_samples - how many samples the next epoch may take
+ * @nr: samples of the last epoch
+ * @spent_ns: CPU time of sampling and classification in the last epoch
+ * @budget_ns: CPU time allowed for both in an epoch
+ *
+ * Return: number of samples, at most twice @nr so that one lucky measurement
+ * does not blow the budget. The caller applies its own upper bound.
+ */
+unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns, u64 budget_ns)
+{
+	u64 next = div64_u64(nr * budget_ns, max(spent_ns, 1ULL));
+
+	return clamp(next, (u64)HPL_SAMPLES_PER_EPOCH_MIN,
+		     max_t(u64, 2ULL * nr, HPL_SAMPLES_PER_EPOCH_MIN));
+}
+
+/**
+ * hpl_policy_interval - adapt the sampling interval
+ * @interval_us: the interval of the last epoch
+ * @seen: resident pages sampled with it
+ * @hit: of these, found accessed
+ * @max_us: upper bound
+ *
+ * Accessed bits saturate: if most pages are accessed within the interval, hot
+ * and warm look alike; if hardly any is, most samples say nothing.
+ *
+ * Return: the interval for the next epoch.
+ */
+unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
+				 unsigned int max_us)
+{
+	if (hit * 100 > seen * HPL_HIT_PERCENT_MAX)
+		interval_us /= 2;
+	else if (hit * 100 < seen * HPL_HIT_PERCENT_MIN)
+		interval_us *= 2;
+	return clamp(interval_us, HPL_INTERVAL_US_MIN,
+		     max(max_us, HPL_INTERVAL_US_MIN));
+}

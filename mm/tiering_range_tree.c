@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HPlacement: range trees
+ *
+ * A tree divides the mapped addresses of one process into ranges whose pages
+ * are accessed alike. Samples are counted in the range, and there in the
+ * quarter, where they fall; ranges split where the evidence says that one side
+ * is hotter than the other, and merge with a neighbour of the same heat.
+ *
+ * Pure: no mm types, no locks, no I/O. The same file is built in userspace by
+ * tools/testing/tiering_range/.
+ */
+#include "tiering_range_internal.h"
+#include "tiering_range.h"
+
+/*
+ * Mean life of a sample: long enough for some hundred samples per range at the
+ * default budget, short enough that a moved hot set is seen within seconds.
+ */
+#define HPL_DECAY_MS		3000
+
+/* Samples of one quarter are halved when they reach this; see z_squared(). */
+#define HPL_SAMPLES_MAX		BIT(22)
+
+/*
+ * Split at 4 sigma: with hundreds of ranges tested ten times a second, 3 sigma
+ * would split some range by chance in every epoch.
+ */
+#define HPL_SPLIT_SIGMA_SQUARED	16
+
+/* Fewer samples than this on either side say too little to merge. */
+#define HPL_MERGE_MIN_SAMPLES	16
+
+static unsigned long range_pages(const struct hpl_range *r)
+{
+	return (r->end - r->start) >> PAGE_SHIFT;
+}
+
+static void counts_add(struct hpl_counts *to, struct hpl_counts c)
+{
+	to->tried += c.tried;
+	to->seen += c.seen;
+	to->hit += c.hit;
+	to->fast += c.fast;
+}
+
+/* @c * @num / @den; the order of its members survives the rounding down. */
+static struct hpl_counts counts_scale(struct hpl_counts c, u64 num, u64 den)
+{
+	return (struct hpl_counts){
+		.tried = div64_u64(c.tried * num, den),
+		.seen = div64_u64(c.seen * num, den),
+		.hit = div64_u64(c.hit * num, den),
+		.fast = div64_u64(c.fast * num, den),
+	};
+}
+
+/*
+ * z squared of the two-proportion test, with one success and one failure added
+ * to each side, which keeps it honest for few samples (Agresti and Caffo, The
+ * American Statistician 54(4), 2000).
+ *
+ * Counts are scaled down to 9 bits first so that all products fit into 64.
+ */
+static u64 z_squared(struct hpl_counts a, struct hpl_counts b)
+{
+	u64 n1 = a.seen + 2 * HPL_SAMPLE_ONE, h1 = a.hit + HPL_SAMPLE_ONE;
+	u64 n2 = b.seen + 2 * HPL_SAMPLE_ONE, h2 = b.hit + HPL_SAMPLE_ONE;
+	unsigned int shift = 0;
+	u64 nr, hits, den, ratio;
+	s64 diff;
+
+	while (max(n1, n2) >> shift >= 512)
+		shift++;
+	n1 >>= shift;
+	n2 >>= shift;
+	h1 >>= shift;
+	h2 >>= shift;
+	nr = n1 + n2;
+	hits = h1 + h2;
+	den = n1 * n2 * hits * (nr - hits);
+	if (!den)
+		return 0;
+	diff = (s64)(h1 * n2) - (s64)(h2 * n1);
+	/* At most 46 bits before the shift; the ratio has 14 binary places. */
+	ratio = div64_u64(((u64)(diff * diff) * nr) << 14, den);
+	return ratio << shift >> (14 + HPL_SAMPLE_SHIFT);
+}
+
+/**
+ * hpl_counts_differ - whether two groups of pages differ in heat
+ * @a: evidence about one
+ * @b: evidence about the other
+ * @sigma_squared: confidence asked for, as the square of a number of sigmas
+ *
+ * Return: true if the share of pages found accessed differs that surely.
+ */
+bool hpl_counts_differ(struct hpl_counts a, struct hpl_counts b,
+		       unsigned int sigma_squared)
+{
+	return z_squared(a, b) >= sigma_squared;
+}
+
+/* First address of quarter @i of @r; the end of @r for HPL_NR_SUBS. */
+static unsigned long sub_start(const struct hpl_range *r, unsigned int i)
+{
+	unsigned long pages = range_pages(r);
+
+	return r->start + ((pages / HPL_NR_SUBS * i +
+			    pages % HPL_NR_SUBS * i / HPL_NR_SUBS) << PAGE_SHIFT);
+}
+
+/* Evidence about the part [start, end) of @r, in proportion to the overlap. */
+static struct hpl_counts range_part(const struct hpl_range *r,
+				    unsigned long start, unsigned long end)
+{
+	struct hpl_counts sum = {};
+	unsigned int i;
+
+	for (i = 0; i < HPL_NR_SUBS; i++) {
+		unsigned long s = sub_start(r, i), e = sub_start(r, i + 1);
+		unsigned long from = max(s, start), to = min(e, end);
+
+		if (from < to)
+			counts_add(&sum, counts_scale(r->sub[i],
+						      (to - from) >> PAGE_SHIFT,
+						      (e - s) >> PAGE_SHIFT));
+	}
+	return sum;
+}
+
+/* Give @to, whose bounds are set, what @from knows about these addresses. */
+static void range_inherit(struct hpl_range *to, const struct hpl_range *from)
+{
+	unsigned int i;
+
+	for (i = 0; i < HPL_NR_SUBS; i++)
+		counts_add(&to->sub[i], range_part(from, sub_start(to, i),
+						   sub_start(to, i + 1)));
+}
+
+/* Shrink or cut @r to [start, end), both within it. */
+static void range_trim(struct hpl_range *r, unsigned long start,
+		       unsigned long end)
+{
+	struct hpl_range old = *r;
+
+	if (r->start == start && r->end == end)
+		return;
+	r->start = start;
+	r->end = end;
+	memset(r->sub, 0, sizeof(r->sub));
+	range_inherit(r, &old);
+}
+
+/**
+ * hpl_range_sum - evidence about a whole range
+ * @r: the range
+ *
+ * Return: the sum over its quarters.
+ */
+struct hpl_counts hpl_range_sum(const struct hpl_range *r)
+{
+	struct hpl_counts sum = {};
+	unsigned int i;
+
+	for (i = 0; i < HPL_NR_SUBS; i++)
+		counts_add(&sum, r->sub[i]);
+	return sum;
+}
+
+/**
+ * hpl_range_resident - resident pages of a range, estimated
+ * @r: the range
+ *
+ * Return: number of pages; 0 as long as there is no sample.
+ */
+unsigned long hpl_range_resident(const struct hpl_range *r)
+{
+	struct hpl_counts c = hpl_range_sum(r);
+
+	return c.tried ? div64_u64((u64)range_pages(r) * c.seen, c.tried) : 0;
+}
+
+/**
+ * hpl_range_fast - resident pages of a range on fast nodes, estimated
+ * @r: the range
+ *
+ * Return: number of pages; 0 as long as there is no sample.
+ */
+unsigned long hpl_range_fast(const struct hpl_range *r)
+{
+	struct hpl_counts c = hpl_range_sum(r);
+
+	return c.tried ? div64_u64((u64)range_pages(r) * c.fast, c.tried) : 0;
+}
+
+/**
+ * hpl_tree_init - make an empty tree
+ * @tree: to be initialised
+ * @max: number of ranges above which nothing is split
+ */
+void hpl_tree_init(struct hpl_tree *tree, unsigned int max)
+{
+	tree->root = RB_ROOT;
+	tree->nr = 0;
+	tree->max = max;
+}
+
+struct hpl_range *hpl_tree_first(struct hpl_tree *tree)
+{
+	return rb_entry_safe(rb_first(&tree->root), struct hpl_range, node);
+}
+
+struct hpl_range *hpl_range_next(struct hpl_range *r)
+{
+	return rb_entry_safe(rb_next(&r->node), struct hpl_range, node);
+}
+
+/**
+ * hpl_tree_find - the range that covers an address
+ * @tree: to be searched
+ * @addr: the address
+ *
+ * Return: the range, NULL if none covers @addr.
+ */
+struct hpl_range *hpl_tree_find(struct hpl_tree *tree, unsigned long addr)
+{
+	struct rb_node *n = tree->root.rb_node;
+
+	while (n) {
+		struct hpl_range *r = rb_entry(n, struct hpl_range, node);
+
+		if (addr < r->start)
+			n = n->rb_left;
+		else if (addr >= r->end)
+			n = n->rb_right;
+		else
+			return r;
+	}
+	return NULL;
+}
+
+static void tree_link(struct hpl_tree *tree, struct hpl_range *new)
+{
+	struct rb_node **p = &tree->root.rb_node, *parent = NULL;
+
+	while (*p) {
+		parent = *p;
+		if (new->start < rb_entry(parent, struct hpl_range, node)->start)
+			p = &parent->rb_left;
+		else
+			p = &parent->rb_right;
+	}
+	rb_link_node(&new->node, parent, p);
+	rb_insert_color(&new->node, &tree->root);
+	tree->nr++;
+}
+
+static struct hpl_range *tree_insert(struct hpl_tree *tree, unsigned long start,
+				     unsigned long end)
+{
+	struct hpl_range *r = kzalloc(sizeof(*r), GFP_KERNEL);
+
+	if (!r)
+		return NULL;
+	r->start = start;
+	r->end = end;
+	tree_link(tree, r);
+	return r;
+}
+
+static void tree_remove(struct hpl_tree *tree, struct hpl_range *r)
+{
+	rb_erase(&r->node, &tree->root);
+	tree->nr--;
+	kfree(r);
+}
+
+/**
+ * hpl_tree_destroy - free all ranges
+ * @tree: left empty, may be used again
+ */
+void hpl_tree_destroy(struct hpl_tree *tree)
+{
+	struct hpl_range *r, *next;
+
+	rbtree_postorder_for_each_entry_safe(r, next, &tree->root, node)
+		kfree(r);
+	hpl_tree_init(tree, tree->max);
+}
+
+/* Cut away of all ranges what no span covers. */
+static int tree_clip(struct hpl_tree *tree, const struct hpl_span *spans,
+		     unsigned int nr)
+{
+	struct hpl_range *r, *next;
+	unsigned int i = 0;
+
+	for (r = hpl_tree_first(tree); r; r = next) {
+		struct hpl_range *rest;
+
+		next = hpl_range_next(r);
+		while (i < nr && spans[i].end <= r->start)
+			i++;
+		if (i == nr || spans[i].start >= r->end) {
+			tree_remove(tree, r);
+			continue;
+		}
+		if (spans[i].end < r->end) {
+			/* What lies behind the hole is looked at next. */
+			rest = tree_insert(tree, spans[i].end, r->end);
+			if (!rest)
+				return -ENOMEM;
+			range_inherit(rest, r);
+			rest->age = r->age;
+			next = rest;
+		}
+		range_trim(r, max(r->start, spans[i].start),
+			   min(r->end, spans[i].end));
+	}
+	return 0;
+}
+
+/* Add ranges for what of the spans no range covers. */
+static int tree_cover(struct hpl_tree *tree, const struct hpl_span *spans,
+		      unsigned int nr)
+{
+	struct hpl_range *r = hpl_tree_first(tree);
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		unsigned long at = spans[i].start;
+
+		while (at < spans[i].end) {
+			unsigned long end = spans[i].end;
+
+			if (r && r->start < end)
+				end = r->start;
+			if (at < end && !tree_insert(tree, at, end))
+				return -ENOMEM;
+			if (end == spans[i].end)
+				break;
+			at = r->end;
+			r = hpl_range_next(r);
+		}
+	}
+	return 0;
+}
+
+/**
+ * hpl_tree_sync - make a tree cover just the given spans
+ * @tree: the tree
+ * @spans: page aligned, ascending, not empty, not overlapping
+ * @nr: number of @spans
+ *
+ * Ranges keep their evidence as far as they stay covered. Context: allocates.
+ *
+ * Return: 0, or -ENOMEM: then the tree is valid but covers other addresses.
+ */
+int hpl_tree_sync(struct hpl_tree *tree, const struct hpl_span *spans,
+		  unsigned int nr)
+{
+	int err = tree_clip(tree, spans, nr);
+
+	return err ?: tree_cover(tree, spans, nr);
+}
+
+/**
+ * hpl_spans_coalesce - lower the number of spans by bridging small gaps
+ * @spans: ascending, not overlapping; changed in place
+ * @nr: number of @spans
+ * @max: to be reached; at least 1
+ *
+ * Addresses in a gap find no page, which costs samples but does no harm.
+ *
+ * Return: the new number of spans, at most @max.
+ */
+unsigned int hpl_spans_coalesce(struct hpl_span *spans, unsigned int nr,
+				unsigned int max)
+{
+	unsigned long gap;
+	unsigned int i, to;
+
+	for (gap = 0; nr; gap = gap ? gap * 2 : PAGE_SIZE) {
+		for (to = 0, i = 1; i < nr; i++) {
+			if (spans[i].start - spans[to].end <= gap)
+				spans[to].end = spans[i].end;
+			else
+				spans[++to] = spans[i];
+		}
+		nr = to + 1;
+		if (nr <= max)
+			break;
+	}
+	return nr;
+}
+
+/**
+ * hpl_range_count - count one sample
+ * @r: the range that covers @addr
+ * @addr: where the sample was taken
+ * @seen: a page was resident there
+ * @hit: it was accessed within the sampling interval; implies @seen
+ * @fast: it was on a fast node; implies @seen
+ */
+void hpl_range_count(struct hpl_range *r, unsigned long addr, bool seen,
+		     bool hit, bool fast)
+{
+	unsigned int i = HPL_NR_SUBS - 1;
+	struct hpl_counts *c;
+
+	while (i && addr < sub_start(r, i))
+		i--;
+	c = &r->sub[i];
+	if (c->tried >= HPL_SAMPLES_MAX)
+		*c = counts_scale(*c, 1, 2);
+	c->tried += HPL_SAMPLE_ONE;
+	c->seen += seen ? HPL_SAMPLE_ONE : 0;
+	c->hit += hit ? HPL_SAMPLE_ONE : 0;
+	c->fast += fast ? HPL_SAMPLE_ONE : 0;
+}
+
+/**
+ * hpl_range_moved - keep account of where pages of a range lie
+ * @r: the range
+ * @nr_pages: how many pages have moved
+ * @fast: true if they went to a fast node, false if to a slow one
+ */
+void hpl_range_moved(struct hpl_range *r, unsigned long nr_pages, bool fast)
+{
+	unsigned long nr_fast = hpl_range_fast(r);
+	unsigned long from = fast ? hpl_range_resident(r) - nr_fast : nr_fast;
+	unsigned int i;
+
+	if (!from)
+		return;
+	nr_pages = min(nr_pages, from);
+	for (i = 0; i < HPL_NR_SUBS; i++) {
+		struct hpl_counts *c = &r->sub[i];
+		u32 there = fast ? c->seen - c->fast : c->fast;
+		u32 moved = div64_u64((u64)there * nr_pages, from);
+
+		if (fast)
+			c->fast += moved;
+		else
+			c->fast -= moved;
+	}
+}
+
+/**
+ * hpl_tree_decay - let evidence fade with time
+ * @tree: the tree
+ * @dt_ms: milliseconds since the last call
+ */
+void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms)
+{
+	struct hpl_range *r;
+	unsigned int i;
+
+	for (r = hpl_tree_first(tree); r; r = hpl_range_next(r)) {
+		for (i = 0; i < HPL_NR_SUBS; i++)
+			r->sub[i] = counts_scale(r->sub[i], HPL_DECAY_MS,
+						 (u64)HPL_DECAY_MS + dt_ms);
+		if (r->age < UINT_MAX)
+			r->age++;
+	}
+}
+
+/* The boundary between quarters at which @r should be split, 0 for none. */
+static unsigned int split_point(const struct hpl_range *r)
+{
+	u64 best = HPL_SPLIT_SIGMA_SQUARED - 1;
+	unsigned int i, at = 0;
+
+	for (i = 1; i < HPL_NR_SUBS; i++) {
+		unsigned long mid = sub_start(r, i);
+		u64 z2;
+
+		if (mid - r->start < HPL_MIN_RANGE_PAGES << PAGE_SHIFT ||
+		    r->end - mid < HPL_MIN_RANGE_PAGES << PAGE_SHIFT)
+			continue;
+		z2 = z_squared(range_part(r, r->start, mid),
+			       range_part(r, mid, r->end));
+		if (z2 > best) {
+			best = z2;
+			at = i;
+		}
+	}
+	return at;
+}
+
+/**
+ * hpl_tree_split - split the ranges whose parts differ in heat
+ * @tree: the tree
+ *
+ * Context: allocates; a range that cannot be split for want of memory is left
+ * as it is.
+ *
+ * Return: number of splits.
+ */
+unsigned int hpl_tree_split(struct hpl_tree *tree)
+{
+	struct hpl_range *r, *next;
+	unsigned int nr = 0;
+
+	for (r = hpl_tree_first(tree); r && tree->nr < tree->max; r = next) {
+		unsigned int i = split_point(r);
+		struct hpl_range *right;
+		unsigned long mid;
+
+		next = hpl_range_next(r);
+		if (!i)
+			continue;
+		mid = sub_start(r, i);
+		right = tree_insert(tree, mid, r->end);
+		if (!right)
+			break;
+		range_inherit(right, r);
+		range_trim(r, r->start, mid);
+		r->age = 0;
+		nr++;
+	}
+	return nr;
+}
+
+static bool may_merge(const struct hpl_range *a, const struct hpl_range *b)
+{
+	struct hpl_counts ca = hpl_range_sum(a), cb = hpl_range_sum(b);
+	const u32 enough = HPL_MERGE_MIN_SAMPLES * HPL_SAMPLE_ONE;
+
+	if (a->end != b->start || ca.tried < enough || cb.tried < enough)
+		return false;
+	if (!ca.seen && !cb.seen)
+		return true;
+	return ca.seen >= enough && cb.seen >= enough && !z_squared(ca, cb);
+}
+
+/**
+ * hpl_tree_merge - merge neighbours of the same heat
+ * @tree: the tree
+ *
+ * Neighbours agree if they differ by less than one sigma on enough samples, or
+ * if neither has resident pages.
+ *
+ * Return: number of merges.
+ */
+unsigned int hpl_tree_merge(struct hpl_tree *tree)
+{
+	struct hpl_range *r = hpl_tree_first(tree), *next;
+	unsigned int nr = 0;
+
+	while (r && (next = hpl_range_next(r))) {
+		struct hpl_range left = *r;
+
+		if (!may_merge(r, next)) {
+			r = next;
+			continue;
+		}
+		r->end = next->end;
+		r->age = min(r->age, next->age);
+		memset(r->sub, 0, sizeof(r->sub));
+		range_inherit(r, &left);
+		range_inherit(r, next);
+		tree_remove(tree, next);
+		nr++;
+	}
+	return nr;
+}
