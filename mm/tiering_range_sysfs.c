@@ -62,7 +62,7 @@ HPL_KNOB(epoch_ms, 10, 60000);
 HPL_KNOB(overhead_permille, 1, 1000);
 /* 1 TiB/s: far above any memory. */
 HPL_KNOB(migrate_mbps, 1, 1024 * 1024);
-/* At about 100 bytes each, 64 Ki ranges are 6 MiB a process. */
+/* At 128 bytes each, 64 Ki ranges are 8 MiB a process. */
 HPL_KNOB(max_ranges, 16, 65536);
 
 static ssize_t enabled_show(struct kobject *kobj, struct kobj_attribute *attr,
