@@ -53,7 +53,7 @@ SPLAT = re.compile(
     r"WARNING:|BUG:|KASAN:|UBSAN:|KFENCE:|Oops|general protection fault"
     r"|possible circular locking|possible recursive locking"
     r"|inconsistent lock state|suspicious RCU usage|INFO: trying to register"
-    r"|rcu: INFO: .* detected .*stall|INFO: task .* blocked for more than"
+    r"|rcu: INFO: .*detected.* stall|INFO: task .* blocked for more than"
     r"|soft lockup|hard LOCKUP|kmemleak: \d+ new suspected|unreferenced object"
     r"|refcount_t: |list_(add|del) corruption|Kernel panic|page dumped because")
 STATUS = re.compile(r"tiervm: exit status (\d+)")

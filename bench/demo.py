@@ -1,0 +1,403 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""Run GUPS on the two-tier machine under five placement policies.
+
+The hot tenth of the buffer starts on the slow tier, in the same place under
+each policy, as a policy is switched on only when the buffer is filled. Writes
+RESULTS/demo.json, from which plot.py draws demo/report.html. bench/README.md
+says what each figure means.
+"""
+import argparse
+import concurrent.futures
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Callable, Dict, List, Optional, Sequence
+
+TOP = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(TOP / "tools" / "tiering"))
+import plot  # noqa: E402
+import tiervm  # noqa: E402
+
+WORKLOAD = "gups hotset reverse 384 MiB"
+SIZE_MIB = 384
+UPDATES = 1000000                     # a round
+ROUNDS = 120
+TIMEOUT = 280                         # host seconds of one guest
+
+NUMA_BALANCING = """
+echo 2 > /proc/sys/kernel/numa_balancing
+echo 1 > /sys/kernel/mm/numa/demotion_enabled
+"""
+
+# One kdamond a node: the slow one's promotes what is hot, the fast one's makes
+# room by demoting what is cold.
+DAMON = """
+admin=/sys/kernel/mm/damon/admin/kdamonds
+[ -d $admin ] || fail "this kernel has no DAMON: $admin is missing"
+
+# The physical memory of a node as "start end" in bytes.
+node_memory()
+{
+    awk -v want="$1" '
+        /^Node/ { node = $2 + 0 }
+        /spanned/ { pages = $2 }
+        /start_pfn:/ && node == want && pages > 0 {
+            if (!found || $2 < low) low = $2
+            if ($2 + pages > high) high = $2 + pages
+            found = 1
+        }
+        END { printf "%d %d\\n", low * 4096, high * 4096 }' /proc/zoneinfo
+}
+
+# number node action target min_accesses max_accesses min_age max_age; ages in
+# aggregation intervals, accesses in samples of one interval
+kdamond()
+{
+    cd $admin/$1/contexts
+    echo 1 > nr_contexts
+    cd 0
+    echo paddr > operations
+    echo 5000 > monitoring_attrs/intervals/sample_us
+    echo 100000 > monitoring_attrs/intervals/aggr_us
+    echo 1000000 > monitoring_attrs/intervals/update_us
+    echo 100 > monitoring_attrs/nr_regions/min
+    echo 1000 > monitoring_attrs/nr_regions/max
+    echo 1 > targets/nr_targets
+    echo 1 > targets/0/regions/nr_regions
+    range=$(node_memory "$2")
+    echo "${range% *}" > targets/0/regions/0/start
+    echo "${range#* }" > targets/0/regions/0/end
+    echo 1 > schemes/nr_schemes
+    cd schemes/0
+    echo "$3" > action
+    echo "$4" > target_nid
+    echo 4096 > access_pattern/sz/min
+    echo 1099511627776 > access_pattern/sz/max
+    echo "$5" > access_pattern/nr_accesses/min
+    echo "$6" > access_pattern/nr_accesses/max
+    echo "$7" > access_pattern/age/min
+    echo "$8" > access_pattern/age/max
+    echo $((64 << 20)) > quotas/bytes
+    echo 1000 > quotas/reset_interval_ms
+}
+
+echo 2 > $admin/nr_kdamonds
+kdamond 0 0 migrate_cold 1 0 1 5 1000000
+kdamond 1 1 migrate_hot 0 2 1000 0 1000000
+echo on > $admin/0/state
+echo on > $admin/1/state
+"""
+
+HPLACEMENT = """
+switch=/sys/kernel/mm/hplacement/enabled
+[ -e $switch ] || fail "this kernel has no HPLACEMENT: $switch is missing"
+echo 1 > $switch
+"""
+
+
+@dataclasses.dataclass
+class Policy:
+    """One way to place memory."""
+    name: str
+    setup: str = ""                   # shell, run once the buffer is filled
+    fast: int = 256                   # MiB
+    slow: int = 768
+
+
+POLICIES = [
+    # The bound: the same memory, all of it on the fast tier.
+    Policy("all_fast", fast=1024, slow=64),
+    Policy("unmanaged"),
+    Policy("numa_balancing", NUMA_BALANCING),
+    Policy("damon", DAMON),
+    Policy("hplacement", HPLACEMENT),
+]
+
+PRELUDE = """
+fail() { echo "failed reason=$1"; exit 1; }
+set -e
+"""
+
+SCRIPT = """
+echo "versions linux=$(uname -r)"
+echo 0 > /proc/sys/kernel/numa_balancing
+echo never > /sys/kernel/mm/transparent_hugepage/enabled
+figures() { grep -E '^(numa_|pgpromote|pgdemote|pgmigrate|hpl_)' /proc/vmstat;
+    awk '$1 == "cpu" { print "system_ticks", $4 + $7 + $8 }' /proc/stat; }
+figures | sed 's/^/vmstat before /'
+status=0
+gups --size SIZE --reverse --rounds ROUNDS --updates UPDATES --look-every 1 \
+    --after-fill 'sh /tiervm/policy' || status=$?
+figures | sed 's/^/vmstat after /'
+exit $status
+"""
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What one policy did; the figures are empty if it failed."""
+    policy: str
+    error: Optional[str] = None
+    linux: str = ""
+    rounds: List[Dict[str, float]] = dataclasses.field(default_factory=list)
+    looks: List[Dict[str, float]] = dataclasses.field(default_factory=list)
+    slices: Dict[str, List[float]] = dataclasses.field(default_factory=dict)
+    hot: Dict[str, float] = dataclasses.field(default_factory=dict)
+    counters: Dict[str, int] = dataclasses.field(default_factory=dict)
+    host_seconds: float = 0.0
+
+    def quarter(self, last: bool) -> float:
+        """Mean GUPS of the first or the last quarter of the rounds."""
+        count = max(1, len(self.rounds) // 4)
+        chosen = self.rounds[-count:] if last else self.rounds[:count]
+        return sum(r["gups"] for r in chosen) / count
+
+    def take(self, line: str) -> None:
+        """Read one line of the guest's output."""
+        kind, _, rest = line.partition(" ")
+        if kind == "vmstat":
+            when, name, value = rest.split()
+            sign = 1 if when == "after" else -1
+            self.counters[name] = self.counters.get(name, 0) + sign * int(value)
+        elif kind == "failed":
+            self.error = rest.partition("=")[2]
+        elif kind == "versions":
+            self.linux = rest.partition("=")[2]
+        elif kind == "round":
+            self.rounds.append({k: float(v) for k, v in _pairs(rest)})
+        elif kind == "placement":
+            self._placement(dict(_pairs(rest)))
+
+    def _placement(self, fields: Dict[str, str]) -> None:
+        when = fields["when"]
+        if "slice" in fields:
+            self.slices.setdefault(when, []).append(float(fields["fast"]))
+        elif when in ("before", "after"):
+            self.hot[when] = float(fields["hot"])
+        else:
+            self.looks.append({"n": float(when), "hot": float(fields["hot"])})
+
+
+def _pairs(text: str) -> List[List[str]]:
+    return [word.split("=", 1) for word in text.split()]
+
+
+def measure(policy: Policy, profile: str = "pmem", rounds: int = ROUNDS,
+            name: str = "demo", progress: Optional[Callable[[Outcome], None]]
+            = None) -> Outcome:
+    """Run the workload in a guest under one policy; never raises GuestError.
+
+    rounds: of UPDATES updates. name: prefix of the console log's name.
+    progress: called after each line of output.
+    """
+    outcome = Outcome(policy.name)
+
+    def on_line(line: str) -> None:
+        outcome.take(line)
+        if progress:
+            progress(outcome)
+
+    values = {"SIZE": SIZE_MIB, "ROUNDS": rounds, "UPDATES": UPDATES}
+    script = re.sub("|".join(values), lambda m: str(values[m[0]]), SCRIPT)
+    script = (f"cat > /tiervm/policy << 'END'\n{PRELUDE}{policy.setup}END\n"
+              + script)
+    machine = tiervm.Machine(fast=policy.fast, slow=policy.slow,
+                             profile=profile)
+    try:
+        result = tiervm.run(
+            f"{name}-{policy.name}", script, machine,
+            files={"/bin/gups": str(tiervm.BUILD / "bench" / "gups")},
+            timeout=TIMEOUT, on_line=on_line)
+        outcome.host_seconds = result.host_seconds
+        if result.error:
+            outcome.error = (outcome.error or
+                             f"{result.error}; last said: "
+                             f"{' / '.join(result.out[-2:])}")
+        elif len(outcome.rounds) != rounds:
+            outcome.error = f"only {len(outcome.rounds)} of {rounds} rounds"
+    except tiervm.GuestError as exc:
+        outcome.error = str(exc)
+    return outcome
+
+
+def _row(outcome: Outcome, metric: str, value: float, unit: str,
+         **more: float) -> Dict[str, object]:
+    return {"metric": metric, "policy": outcome.policy, "workload": WORKLOAD,
+            "value": value, "unit": unit, **more}
+
+
+def rows(outcome: Outcome) -> List[Dict[str, object]]:
+    """An outcome as rows of a results file."""
+    if outcome.error:
+        return [{"metric": "failed", "policy": outcome.policy,
+                 "workload": WORKLOAD, "value": outcome.error, "unit": ""}]
+    out = [_row(outcome, "gups_first", outcome.quarter(False), "1e9/s"),
+           _row(outcome, "gups_final", outcome.quarter(True), "1e9/s"),
+           _row(outcome, "hot_in_fast", outcome.hot["after"], "1"),
+           _row(outcome, "hot_in_fast_before", outcome.hot["before"], "1")]
+    ends = {r["n"]: r["elapsed_s"] for r in outcome.rounds}
+    out += [_row(outcome, "gups_round", r["gups"], "1e9/s",
+                 time_s=r["elapsed_s"]) for r in outcome.rounds]
+    out += [_row(outcome, "hot_in_fast_round", look["hot"], "1",
+                 time_s=ends[look["n"]]) for look in outcome.looks]
+    out += [_row(outcome, f"slice_in_fast_{when}", share, "1", slice=number)
+            for when, shares in outcome.slices.items()
+            for number, share in enumerate(shares)]
+    out += [_row(outcome, f"vmstat_{name}", value, "count")
+            for name, value in sorted(outcome.counters.items())]
+    return out
+
+
+class Progress:
+    """Shows how far each guest is: one line that moves, or one per event."""
+
+    def __init__(self, rounds: int):
+        self.rounds = rounds
+        self.lock = threading.Lock()
+        self.running: Dict[str, str] = {}
+        self.reported: Dict[str, int] = {}
+        self.moving = sys.stdout.isatty()
+        self.start = time.monotonic()
+
+    def _say(self, text: str) -> None:
+        clear = "\r\033[K" if self.moving else ""
+        print(f"{clear}[{time.monotonic() - self.start:4.0f} s] {text}",
+              flush=True)
+
+    def update(self, outcome: Outcome) -> None:
+        """A guest printed something."""
+        done = len(outcome.rounds)
+        speed = outcome.rounds[-1]["mups"] if done else 0
+        hot = outcome.looks[-1]["hot"] if outcome.looks else 0
+        state = (f"{outcome.policy}: round {done}/{self.rounds}, "
+                 f"{speed:.1f} M/s, hot in fast {hot:.0%}"
+                 if done else f"{outcome.policy}: starting")
+        with self.lock:
+            self.running[outcome.policy] = state
+            if self.moving:
+                line = " | ".join(self.running.values())
+                width = os.get_terminal_size(sys.stdout.fileno()).columns
+                print(f"\r\033[K{line[:width - 1]}", end="", flush=True)
+            elif done * 4 // self.rounds > self.reported.get(outcome.policy, 0):
+                self.reported[outcome.policy] = done * 4 // self.rounds
+                self._say(state)
+
+    def finish(self, outcome: Outcome) -> None:
+        """A guest has ended."""
+        with self.lock:
+            self.running.pop(outcome.policy, None)
+            self._say(f"{outcome.policy}: FAILED: {outcome.error}"
+                      if outcome.error else f"{outcome.policy}: done after "
+                      f"{outcome.host_seconds:.0f} s")
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes for a person to read."""
+    best = next((o.quarter(True) for o in outcomes
+                 if o.policy == "all_fast" and not o.error), None)
+    lines = [f"{'policy':16}{'GUPS first':>12}{'GUPS final':>12}"
+             f"{'of all_fast':>12}{'hot in fast':>12}{'moved MiB':>11}"
+             f"{'kernel s':>10}"]
+    for o in outcomes:
+        if o.error:
+            lines.append(f"{o.policy:16}FAILED: {o.error.splitlines()[0]}")
+            continue
+        share = f"{o.quarter(True) / best:.2f}" if best else "-"
+        moved = o.counters.get("pgmigrate_success", 0) / 256
+        system = o.counters["system_ticks"] / 100
+        lines.append(f"{o.policy:16}{o.quarter(False):12.5f}"
+                     f"{o.quarter(True):12.5f}{share:>12}"
+                     f"{o.hot['after']:12.1%}{moved:11.0f}{system:10.1f}")
+    return "\n".join(lines)
+
+
+def _output_of(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False,
+                          cwd=TOP)
+    return done.stdout.splitlines()[0] if done.stdout else "unknown"
+
+
+def write_results(path: Path, outcomes: Sequence[Outcome],
+                  command: str) -> None:
+    """Write the results file, in the order of the policies."""
+    linux = next((o.linux for o in outcomes if o.linux), "unknown")
+    results = {
+        "experiment": "demo", "command": command,
+        "versions": {
+            "project": _output_of("git", "describe", "--always", "--dirty"),
+            "linux": linux,
+            "qemu": _output_of(tiervm.Machine().qemu_path(), "--version"),
+        },
+        "rows": [row for outcome in outcomes for row in rows(outcome)],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """The command line."""
+    names = [p.name for p in POLICIES]
+    parser = argparse.ArgumentParser(prog="demo.py", description=__doc__,
+                                     formatter_class=argparse
+                                     .RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=names,
+                        metavar="POLICY", help="of " + ", ".join(names)
+                        + "; may be repeated (default all)")
+    parser.add_argument("--profile", default="pmem",
+                        choices=sorted(tiervm.PROFILES),
+                        help="latencies of the tiers (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N",
+                        help=f"of {UPDATES} updates (default %(default)s)")
+    parser.add_argument("--output", type=Path, default=tiervm.BUILD,
+                        metavar="DIR", help="where results/ and demo/ go "
+                        "(default %(default)s)")
+    options = parser.parse_args(argv)
+    if options.rounds < 4:
+        parser.error(f"--rounds {options.rounds}: give 4 or more, "
+                     "for there to be quarters")
+    return options
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run the demo; 0 if each policy ran to its end."""
+    options = parse(argv)
+    chosen = [p for p in POLICIES if not options.only or p.name in options.only]
+    try:
+        tiervm.Machine().qemu_path()
+        tiervm.Machine().kernel_path()
+        subprocess.run(["make", "-s", "-C", str(TOP / "bench"),
+                        f"OUT={tiervm.BUILD / 'bench'}"], check=True)
+    except (tiervm.GuestError, subprocess.CalledProcessError) as exc:
+        print(f"demo: {exc}", file=sys.stderr)
+        return 1
+    progress = Progress(options.rounds)
+
+    def one(policy: Policy) -> Outcome:
+        outcome = measure(policy, options.profile, options.rounds,
+                          progress=progress.update)
+        progress.finish(outcome)
+        return outcome
+
+    # A guest under -icount runs on one host CPU.
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        outcomes = list(pool.map(one, chosen))
+    results = options.output / "results" / "demo.json"
+    report = options.output / "demo" / "report.html"
+    write_results(results, outcomes,
+                  f"bench/demo.py --profile {options.profile} "
+                  f"--rounds {options.rounds}")
+    plot.draw(results, report)
+    print(f"\n{WORKLOAD}, {options.profile} profile, 256 MiB fast + 768 MiB "
+          f"slow\n\n{table(outcomes)}\n\n{results}\n{report}")
+    return 1 if any(o.error for o in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""Draw a page of plots from the demo's results file, and from nothing else."""
+import argparse
+import html
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+import matplotlib
+matplotlib.use("svg")
+from matplotlib import pyplot  # noqa: E402
+
+Row = Dict[str, object]
+
+# A colour for each policy, the same in each plot (Okabe and Ito's palette,
+# which the colour-blind can tell apart).
+COLOURS = {
+    "all_fast": "#000000", "unmanaged": "#999999",
+    "numa_balancing": "#e69f00", "damon": "#56b4e9", "hplacement": "#d55e00",
+}
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; }}
+table {{ border-collapse: collapse; }} td, th {{ padding: .2em .8em;
+text-align: right; border-bottom: 1px solid #ccc; }}
+td:first-child, th:first-child {{ text-align: left; }}
+svg {{ width: 100%; height: auto; }}</style></head>
+<body><h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def _series(rows: List[Row], metric: str, policy: str) -> List[Row]:
+    return [row for row in rows
+            if row["metric"] == metric and row["policy"] == policy]
+
+
+def _value(rows: List[Row], metric: str, policy: str) -> Optional[float]:
+    found = _series(rows, metric, policy)
+    return found[0]["value"] if found else None
+
+
+def _svg(figure) -> str:
+    """A figure as SVG for a page, the same bytes for the same figure."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+    text = out.getvalue()
+    return text[text.index("<svg"):]
+
+
+def _lines(rows: List[Row], policies: Sequence[str], metric: str,
+           label: str) -> str:
+    """One metric over time, a line for each policy."""
+    figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
+    for policy in policies:
+        points = _series(rows, metric, policy)
+        if points:
+            axes.plot([p["time_s"] for p in points],
+                      [p["value"] for p in points],
+                      label=policy, color=COLOURS.get(policy))
+    axes.set_xlabel("guest time since the policy was switched on (s)")
+    axes.set_ylabel(label)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _svg(figure)
+
+
+def _slices(rows: List[Row], policies: Sequence[str]) -> str:
+    """Where the buffer lay, before and after, in slices of 64 MiB."""
+    moments = ("before", "after")
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3), sharey=True,
+                                   layout="constrained")
+    for axis, when in zip(axes, moments):
+        shares = [[row["value"] for row in
+                   _series(rows, f"slice_in_fast_{when}", policy)]
+                  for policy in policies]
+        image = axis.imshow(shares, vmin=0, vmax=1, cmap="cividis",
+                            aspect="auto")
+        axis.set_title(when)
+        axis.set_xlabel("64 MiB slice of the buffer (hot set: the last)")
+        axis.set_yticks(range(len(policies)), policies)
+    figure.colorbar(image, ax=axes, label="share on the fast tier")
+    return _svg(figure)
+
+
+def _table(rows: List[Row], policies: Sequence[str]) -> str:
+    best = _value(rows, "gups_final", "all_fast")
+    head = ("policy", "GUPS, first quarter", "GUPS, last quarter",
+            "of all_fast", "hot set in fast", "moved (MiB)")
+    lines = ["<table><tr>" + "".join(f"<th>{h}</th>" for h in head) + "</tr>"]
+    for policy in policies:
+        failed = _value(rows, "failed", policy)
+        if failed is not None:
+            lines.append(f"<tr><td>{policy}</td><td colspan=5>failed: "
+                         f"{html.escape(str(failed))}</td></tr>")
+            continue
+        final = _value(rows, "gups_final", policy)
+        share = f"{final / best:.2f}" if best else "-"
+        moved = _value(rows, "vmstat_pgmigrate_success", policy) or 0
+        cells = (f"{_value(rows, 'gups_first', policy):.5f}", f"{final:.5f}",
+                 share, f"{_value(rows, 'hot_in_fast', policy):.1%}",
+                 f"{moved / 256:.0f}")
+        lines.append(f"<tr><td>{policy}</td>"
+                     + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
+    return "\n".join(lines) + "</table>"
+
+
+def draw(results: Path, report: Path) -> None:
+    """Write the page for a results file."""
+    matplotlib.rcParams["svg.hashsalt"] = "demo"
+    data = json.loads(results.read_text())
+    rows = data["rows"]
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    ran = [p for p in policies if _value(rows, "failed", p) is None]
+    versions = ", ".join(f"{k} {v}" for k, v in data["versions"].items())
+    body = [f"<p><code>{html.escape(data['command'])}</code><br>"
+            f"{html.escape(versions)}</p>", _table(rows, policies)]
+    if ran:
+        body += ["<h2>Throughput over time</h2>",
+                 _lines(rows, ran, "gups_round", "updates per second (1e9)"),
+                 "<h2>Placement over time</h2>",
+                 _lines(rows, ran, "hot_in_fast_round",
+                        "share of the hot set on the fast tier"),
+                 "<h2>Placement of the buffer</h2>", _slices(rows, ran)]
+    title = f"{data['experiment']}: {rows[0]['workload']}"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(PAGE.format(title=html.escape(title),
+                                  body="\n".join(body)))
+
+
+def main() -> int:
+    """Command line: plot.py RESULTS.json REPORT.html."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("report", type=Path)
+    options = parser.parse_args()
+    try:
+        draw(options.results, options.report)
+    except (OSError, ValueError, KeyError) as exc:
+        print(f"plot: {options.results}: {exc!r}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

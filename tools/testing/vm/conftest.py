@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Fixtures that boot guests, and the closing line of a test run.
+
+guest(script, ...) boots a guest, runs a shell script in it and returns a
+tiervm.Result: .out (lines), .status, .log_text. It raises if the script fails,
+if the kernel complains or if the guest hangs, unless check=False is given.
+A test that takes the fixture `debug` runs on the plain kernel and on the one
+with KASAN, lockdep and kmemleak: pass it on as guest(..., debug=debug).
+"""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(TOP / "tools" / "tiering"), str(TOP / "bench")]
+import tiervm  # noqa: E402
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "debug"])
+def debug(request):
+    """Whether to boot the debug kernel: the test runs with both."""
+    return request.param
+
+
+@pytest.fixture
+def guest(request):
+    """A function that boots a guest and runs a script in it.
+
+    Options beside those of tiervm.run() are fields of tiervm.Machine. Timing
+    is `model` by default, on the debug kernel `off`, where it would take long.
+    The log is build/logs/TEST.log, for a test's second guest TEST-2.log.
+    """
+    stem = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
+    count = 0
+
+    def boot(script, *, check=True, files=None, root="busybox", timeout=120,
+             leaks=False, on_line=None, **machine):
+        nonlocal count
+        count += 1
+        name = stem if count == 1 else f"{stem}-{count}"
+        machine.setdefault("timing",
+                           "off" if machine.get("debug") else "model")
+        result = tiervm.run(name, script, tiervm.Machine(**machine),
+                            files=files, root=root, timeout=timeout,
+                            leaks=leaks, on_line=on_line)
+        return result.check() if check else result
+    return boot
+
+
+@pytest.fixture(scope="session")
+def gups():
+    """The gups program, as files= for a guest: it is there as `gups`."""
+    out = tiervm.BUILD / "bench"
+    subprocess.run(["make", "-s", "-C", str(TOP / "bench"), f"OUT={out}"],
+                   check=True)
+    return {"/bin/gups": str(out / "gups")}
+
+
+def pytest_unconfigure(config):
+    """The last line of a run: how many passed, failed and were skipped."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+
+    def count(*kinds):
+        return sum(len(reporter.stats.get(kind, ())) for kind in kinds)
+
+    reporter.write_line(f"{count('passed', 'xpassed')} passed, "
+                        f"{count('failed', 'error')} failed, "
+                        f"{count('skipped', 'xfailed')} skipped")

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0
+"""With HPLACEMENT=n, vmlinux is upstream's: not one symbol more or larger.
+
+Builds the smallest kernel that could have HPLACEMENT, once from our tree with
+the option off and once from upstream's own text, and compares the symbols.
+"""
+import os
+import shutil
+import subprocess
+
+import pytest
+import tiervm
+
+TREE = tiervm.BUILD / "linux"
+PRISTINE = tiervm.BUILD / "pristine" / "linux"
+# What HPLACEMENT depends on, so that each hook is compiled, and little more.
+CONFIG = """
+CONFIG_64BIT=y
+CONFIG_SMP=y
+CONFIG_PCI=y
+CONFIG_ACPI=y
+CONFIG_NUMA=y
+CONFIG_MIGRATION=y
+CONFIG_PRINTK=y
+CONFIG_PROC_FS=y
+CONFIG_SYSFS=y
+CONFIG_VM_EVENT_COUNTERS=y
+"""
+
+
+def call(*command, **env):
+    """Run a command and return its output; its errors fail the test."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True,
+                          stderr=subprocess.STDOUT, check=False,
+                          env={**os.environ, **env})
+    assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}"
+    return done.stdout
+
+
+def lay_out_pristine():
+    """Our tree once more, with upstream's text where we changed it.
+
+    Unchanged files are hard links; git knows upstream's text of the others.
+    """
+    shutil.rmtree(PRISTINE, ignore_errors=True)
+    PRISTINE.parent.mkdir(parents=True, exist_ok=True)
+    call("cp", "-al", str(TREE), str(PRISTINE))
+    git = ["git", f"--git-dir={tiervm.BUILD}/state/linux.git",
+           f"--work-tree={TREE}"]
+    for name in call(*git, "diff", "--name-only", "upstream").splitlines():
+        (PRISTINE / name).unlink(missing_ok=True)
+        text = subprocess.run([*git, "show", f"upstream:{name}"],
+                              capture_output=True, check=False)
+        if text.returncode == 0:
+            (PRISTINE / name).write_bytes(text.stdout)
+            shutil.copymode(TREE / name, PRISTINE / name)
+    for name in (tiervm.BUILD / "state/linux/overlay").read_text().splitlines():
+        (PRISTINE / name).unlink()
+
+
+def build(tree, config):
+    """Build vmlinux from a source tree, return its folder."""
+    out = tree.parent / "kernel-off"
+    out.mkdir(exist_ok=True)
+    # Relative paths are the same for both trees, so that ccache, if it is
+    # there, compiles what they have in common only once. The banner must not
+    # differ either.
+    env = {"CCACHE_BASEDIR": str(tree.parent), "CCACHE_NOHASHDIR": "1",
+           "KBUILD_BUILD_TIMESTAMP": "2024-01-01", "KBUILD_BUILD_VERSION": "1"}
+    make = ["nice", "-n", "5", "make", "-s", "-C", str(tree), f"O={out}",
+            f"-j{os.cpu_count()}", f"KCONFIG_ALLCONFIG={config}"]
+    if shutil.which("ccache"):
+        make.append("CC=ccache gcc")
+    call(*make, "allnoconfig", **env)
+    call(*make, "vmlinux", **env)
+    return out
+
+
+def symbols(vmlinux):
+    """Name, size and section of each symbol of ours or upstream's.
+
+    Names that the compiler or linker numbered are left out: the numbers
+    follow from nothing but the order of compilation.
+    """
+    found = []
+    for line in call("nm", "-S", str(vmlinux)).splitlines():
+        words = line.split()
+        if len(words) == 4:
+            found.append((words[3], int(words[1], 16), words[2]))
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """Our kernel with the option off, and upstream's."""
+    config = tmp_path_factory.mktemp("config") / "small"
+    config.write_text(CONFIG)
+    ours = build(TREE, config)
+    lay_out_pristine()
+    return ours, build(PRISTINE, config)
+
+
+def test_option_is_there_and_off(kernels):
+    """The comparison is not of a kernel that could not have it anyway."""
+    ours, pristine = kernels
+    assert "# CONFIG_HPLACEMENT is not set" in (ours / ".config").read_text()
+    assert "HPLACEMENT" not in (pristine / ".config").read_text()
+
+
+def test_nothing_remains(kernels):
+    """Same symbols, same sizes."""
+    ours, pristine = (symbols(path / "vmlinux") for path in kernels)
+    assert len(pristine) > 5000
+    assert sorted(set(ours) ^ set(pristine)) == []
+    assert ours == pristine
+
+
+def test_sections_have_upstreams_sizes(kernels):
+    """Nor are there nameless bytes, as strings and tables would be."""
+    ours, pristine = (
+        [line.split()[:3] for line in
+         call("size", str(path / "vmlinux")).splitlines()[1:]]
+        for path in kernels)
+    assert ours == pristine
+
+
+def test_on_has_symbols():
+    """The guest kernel, with the option on, has what the others have not."""
+    names = [name for name, _, _ in symbols(tiervm.BUILD / "kernel/vmlinux")]
+    assert any(name.startswith("hpl_") for name in names)
