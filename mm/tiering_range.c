@@ -15,6 +15,7 @@
 #include <linux/memory-tiers.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/oom.h>
 #include <linux/pid.h>
 #include <linux/sched/cputime.h>
 #include <linux/sched/mm.h>
@@ -41,14 +42,21 @@
 /* Epochs after which VMAs are looked at even if their number and size agree. */
 #define HPL_SYNC_EPOCHS		16
 
-/* A range is moved only when it has lasted this many epochs. */
+/*
+ * A range is moved only when it has lasted this many epochs; twice as many
+ * after each move in a row that moved nothing, up to 64 times.
+ */
 #define HPL_MIN_AGE		2
+#define HPL_MAX_FAILURES	6U
+
+/* An epoch's budget of pages to move is for this time at most. */
+#define HPL_MIGRATE_MS_MAX	1000U
 
 /*
  * CPU time to move a page until there is a measurement: an exchange of two was
  * measured to take 50 us.
  */
-#define HPL_PAGE_NS		25000
+#define HPL_PAGE_NS		25000U
 #define HPL_PAGE_NS_MAX		(16 * HPL_PAGE_NS)
 
 /* Start values; both adapt at once. */
@@ -67,6 +75,7 @@ static DEFINE_MUTEX(hpl_lock);
 static struct task_struct *hpl_task;
 
 /* All of the following belongs to the main thread. */
+static u64 hpl_decayed_ns;
 static LIST_HEAD(hpl_mms);
 static DEFINE_XARRAY(hpl_mm_index);
 static unsigned int hpl_nr_mms;
@@ -109,9 +118,9 @@ static void mm_forget(struct hpl_mm *hm)
 /* Takes over the references to @mm and @pid. */
 static void mm_register(struct mm_struct *mm, struct pid *pid)
 {
-	struct hpl_mm *hm = kzalloc(sizeof(*hm), GFP_KERNEL);
+	struct hpl_mm *hm = kzalloc(sizeof(*hm), HPL_GFP);
 
-	if (!hm || xa_insert(&hpl_mm_index, (unsigned long)mm, hm, GFP_KERNEL)) {
+	if (!hm || xa_insert(&hpl_mm_index, (unsigned long)mm, hm, HPL_GFP)) {
 		kfree(hm);
 		put_pid(pid);
 		mmdrop(mm);
@@ -119,15 +128,20 @@ static void mm_register(struct mm_struct *mm, struct pid *pid)
 	}
 	hm->mm = mm;
 	hm->pid = pid;
-	hpl_tree_init(&hm->tree, hpl_knobs.max_ranges);
+	hpl_tree_init(&hm->tree, READ_ONCE(hpl_knobs.max_ranges));
 	list_add_tail(&hm->list, &hpl_mms);
 	hpl_nr_mms++;
 }
 
-/* The process by which we knew a shared mm may be gone while others use it. */
+/*
+ * The process by which we knew a shared mm may have ended or executed another
+ * program while others use it on.
+ */
 static void mm_adopt(struct hpl_mm *hm, struct task_struct *p)
 {
-	if (pid_task(hm->pid, PIDTYPE_TGID))
+	struct task_struct *known = pid_task(hm->pid, PIDTYPE_TGID);
+
+	if (hm->pid == task_tgid(p) || (known && READ_ONCE(known->mm) == hm->mm))
 		return;
 	put_pid(hm->pid);
 	hm->pid = get_pid(task_tgid(p));
@@ -143,51 +157,56 @@ static void mms_discover(void)
 
 	rcu_read_lock();
 	for_each_process(p) {
-		struct mm_struct *mm;
+		struct task_struct *t;
 		struct hpl_mm *hm;
 
-		if (p->flags & PF_KTHREAD || nr == HPL_NEW_MMS_MAX)
+		if (p->flags & PF_KTHREAD)
 			continue;
-		task_lock(p);
-		mm = p->mm;
-		hm = mm ? xa_load(&hpl_mm_index, (unsigned long)mm) : NULL;
+		/* The leader may have exited before its other threads. */
+		t = find_lock_task_mm(p);
+		if (!t)
+			continue;
+		hm = xa_load(&hpl_mm_index, (unsigned long)t->mm);
 		if (hm) {
-			mm_adopt(hm, p);
-		} else if (mm && get_mm_rss(mm) >= HPL_MIN_RSS_PAGES) {
-			mmgrab(mm);
-			new[nr] = mm;
-			pid[nr++] = get_pid(task_tgid(p));
+			mm_adopt(hm, t);
+		} else if (nr < HPL_NEW_MMS_MAX &&
+			   get_mm_rss(t->mm) >= HPL_MIN_RSS_PAGES) {
+			mmgrab(t->mm);
+			new[nr] = t->mm;
+			pid[nr++] = get_pid(task_tgid(t));
 		}
-		task_unlock(p);
+		task_unlock(t);
 	}
 	rcu_read_unlock();
 	for (i = 0; i < nr; i++)
 		mm_register(new[i], pid[i]);
 }
 
-static bool vma_managed(struct vm_area_struct *vma)
-{
-	return vma_is_anonymous(vma) &&
-	       !(vma->vm_flags & (VM_IO | VM_PFNMAP | VM_HUGETLB)) &&
-	       vma_pages(vma) >= HPL_MIN_SPAN_PAGES;
-}
-
-/* The addresses to manage of @mm; returns their number, at most @max. */
+/*
+ * The addresses to manage of @mm; returns the number of spans, at most @max.
+ * VMAs side by side are one, so that many small ones are not overlooked.
+ */
 static unsigned int mm_spans(struct mm_struct *mm, struct hpl_span *spans,
 			     unsigned int max)
 {
 	VMA_ITERATOR(vmi, mm, 0);
 	struct vm_area_struct *vma;
-	unsigned int nr = 0;
+	unsigned int i, nr = 0, kept = 0;
 
 	for_each_vma(vmi, vma) {
-		if (nr == max)
-			break;
-		if (vma_managed(vma))
+		if (!hpl_vma_movable(vma))
+			continue;
+		if (nr && spans[nr - 1].end == vma->vm_start)
+			spans[nr - 1].end = vma->vm_end;
+		else if (nr < max)
 			spans[nr++] = (struct hpl_span){ vma->vm_start,
 							 vma->vm_end };
 	}
-	return nr;
+	for (i = 0; i < nr; i++)
+		if (spans[i].end - spans[i].start >=
+		    HPL_MIN_SPAN_PAGES << PAGE_SHIFT)
+			spans[kept++] = spans[i];
+	return kept;
 }
 
 /* Make the tree of @hm cover its VMAs. Best effort: tried again later. */
@@ -200,7 +219,7 @@ static void mm_sync(struct hpl_mm *hm)
 
 	if (!mmget_not_zero(mm))
 		return;
-	spans = kvmalloc_array(max, sizeof(*spans), GFP_KERNEL);
+	spans = kvmalloc_array(max, sizeof(*spans), HPL_GFP);
 	if (!spans || !mmap_read_trylock(mm))
 		goto out;
 	nr = mm_spans(mm, spans, max);
@@ -240,11 +259,14 @@ static void mms_update(void)
 }
 
 /* Adapt all trees to the evidence; returns the number of ranges. */
-static unsigned int trees_update(unsigned int dt_ms)
+static unsigned int trees_update(void)
 {
 	unsigned int nr = 0, split = 0, merged = 0;
+	u64 now = ktime_get_ns();
+	unsigned int dt_ms = div_u64(now - hpl_decayed_ns, NSEC_PER_MSEC);
 	struct hpl_mm *hm;
 
+	hpl_decayed_ns += (u64)dt_ms * NSEC_PER_MSEC;
 	list_for_each_entry(hm, &hpl_mms, list) {
 		hpl_tree_decay(&hm->tree, dt_ms);
 		merged += hpl_tree_merge(&hm->tree);
@@ -257,6 +279,12 @@ static unsigned int trees_update(unsigned int dt_ms)
 	return nr;
 }
 
+/* Whether a range has lasted long enough to be moved. */
+static bool range_ready(const struct hpl_range *r)
+{
+	return r->age >= HPL_MIN_AGE << min(r->failures, HPL_MAX_FAILURES);
+}
+
 static unsigned int candidates(struct hpl_candidate *c)
 {
 	unsigned int owner = 0, nr = 0;
@@ -267,7 +295,7 @@ static unsigned int candidates(struct hpl_candidate *c)
 		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r)) {
 			unsigned long fast = hpl_range_fast(r);
 
-			if (r->age < HPL_MIN_AGE)
+			if (!range_ready(r))
 				continue;
 			c[nr++] = (struct hpl_candidate){
 				.owner = owner,
@@ -315,7 +343,7 @@ static struct hpl_move *plan_moves(const struct hpl_candidate *c,
 	for (i = 0; i < nr; i++)
 		n += !!c[i].nr_promote + !!c[i].nr_demote;
 	*nr_moves = 0;
-	moves = n ? kvcalloc(n, sizeof(*moves), GFP_KERNEL) : NULL;
+	moves = n ? kvcalloc(n, sizeof(*moves), HPL_GFP) : NULL;
 	if (!moves)
 		return NULL;
 	*nr_moves = n;
@@ -329,14 +357,15 @@ static struct hpl_move *plan_moves(const struct hpl_candidate *c,
 }
 
 /* Rank all ranges and decide; returns pages to promote. */
-static unsigned long classify(unsigned int nr, unsigned int dt_ms,
+static unsigned long classify(unsigned int nr, const struct hpl_epoch *e,
 			      struct hpl_move **moves, unsigned int *nr_moves)
 {
+	unsigned int ms = min(e->length_us / USEC_PER_MSEC, HPL_MIGRATE_MS_MAX);
 	struct hpl_costs costs = {
 		.nr_free = hpl_fast_free(),
 		.nr_budget = (unsigned long)READ_ONCE(hpl_knobs.migrate_mbps) *
-			     (SZ_1M >> PAGE_SHIFT) * dt_ms / MSEC_PER_SEC,
-		.interval_us = hpl_interval_us,
+			     (SZ_1M >> PAGE_SHIFT) * ms / MSEC_PER_SEC,
+		.interval_us = e->measured_us,
 		.page_ns = hpl_page_ns,
 	};
 	unsigned long nr_promote = 0;
@@ -344,7 +373,7 @@ static unsigned long classify(unsigned int nr, unsigned int dt_ms,
 
 	*moves = NULL;
 	*nr_moves = 0;
-	c = nr ? kvmalloc_array(nr, sizeof(*c), GFP_KERNEL) : NULL;
+	c = nr ? kvmalloc_array(nr, sizeof(*c), HPL_GFP) : NULL;
 	if (c) {
 		nr = candidates(c);
 		nr_promote = hpl_policy_plan(c, nr, &costs);
@@ -360,22 +389,28 @@ static unsigned long settle(struct hpl_move *m)
 	struct hpl_range *r = hpl_tree_find(&m->hm->tree, m->start);
 	unsigned long done = atomic_long_read(&m->nr_done);
 
-	/* A range with nothing left to move had fewer pages than estimated. */
-	if (r)
-		hpl_range_moved(r, m->exhausted ? ULONG_MAX : done, m->promote);
+	if (!r)
+		return done;
+	hpl_range_moved(r, done, m->promote);
+	if (done) {
+		r->failures = 0;
+	} else {
+		r->failures++;
+		r->age = 0;
+	}
 	return done;
 }
 
-/* Adapt the price of a page: by measurement, or back towards the default. */
+/*
+ * Adapt the price of a page to what was measured. A high price ends all moves,
+ * hence all measurements, so without them it fades to the default.
+ */
 static void learn_page_ns(u64 spent_ns, unsigned long nr_done)
 {
-	u64 now = HPL_PAGE_NS;
+	u64 now = min(hpl_page_ns, HPL_PAGE_NS);
 
 	if (nr_done)
-		now = div64_u64(spent_ns, nr_done);
-	else if (spent_ns)
-		now = 2 * hpl_page_ns;
-	now = min_t(u64, now, HPL_PAGE_NS_MAX);
+		now = min_t(u64, div64_u64(spent_ns, nr_done), HPL_PAGE_NS_MAX);
 	hpl_page_ns = (3 * hpl_page_ns + now) / 4;
 }
 
@@ -401,9 +436,9 @@ static void epoch(const struct hpl_source *source)
 	u64 budget_ns = (u64)epoch_ms * NSEC_PER_USEC *
 			READ_ONCE(hpl_knobs.overhead_permille) *
 			num_online_cpus();
-	u64 t0 = task_sched_runtime(current), t1, t2, started = ktime_get_ns();
 	unsigned long nr_promote, nr_promoted, nr_demoted;
-	unsigned int nr, nr_moves, dt_ms;
+	u64 t0 = task_sched_runtime(current), t1, t2;
+	unsigned int nr, nr_moves;
 	struct hpl_move *moves;
 	struct hpl_epoch e = {
 		.length_us = epoch_ms * USEC_PER_MSEC,
@@ -413,17 +448,15 @@ static void epoch(const struct hpl_source *source)
 
 	mms_update();
 	source->collect(&hpl_mms, &e);
+	t1 = task_sched_runtime(current);
+	count_vm_events(HPL_SAMPLE_NS, t1 - t0);
 	if (kthread_should_stop())
 		return;
-	t1 = task_sched_runtime(current);
-	dt_ms = max_t(u64, div_u64(ktime_get_ns() - started, NSEC_PER_MSEC), 1);
-	nr = trees_update(dt_ms);
-	nr_promote = classify(nr, epoch_ms, &moves, &nr_moves);
+	nr = trees_update();
+	nr_promote = classify(nr, &e, &moves, &nr_moves);
 	t2 = task_sched_runtime(current);
-
-	count_vm_event(HPL_EPOCHS);
-	count_vm_events(HPL_SAMPLE_NS, t1 - t0);
 	count_vm_events(HPL_CLASSIFY_NS, t2 - t1);
+	count_vm_event(HPL_EPOCHS);
 	migrate(moves, nr_moves, &nr_promoted, &nr_demoted);
 	trace_hpl_epoch(hpl_nr_mms, nr, e.nr_samples, e.interval_us, nr_promote,
 			nr_promoted, nr_demoted, t1 - t0, t2 - t1);
@@ -432,27 +465,36 @@ static void epoch(const struct hpl_source *source)
 			       hpl_policy_nr_samples(e.nr_samples, t2 - t0,
 						     budget_ns));
 	hpl_interval_us = hpl_policy_interval(e.interval_us, e.seen, e.hit,
-					      e.length_us / 4);
+					      e.length_us / 4, hpl_page_ns);
+}
+
+static void mms_forget(void)
+{
+	struct hpl_mm *hm, *next;
+
+	list_for_each_entry_safe(hm, next, &hpl_mms, list)
+		mm_forget(hm);
 }
 
 static int hpl_main(void *data)
 {
 	const struct hpl_source *source = data;
-	struct hpl_mm *hm, *next;
 
 	set_freezable();
+	hpl_decayed_ns = ktime_get_ns();
 	hpl_nr_samples = HPL_SAMPLES_INITIAL;
 	hpl_interval_us = HPL_INTERVAL_US_INITIAL;
 	hpl_page_ns = HPL_PAGE_NS;
 	while (!kthread_should_stop()) {
 		/* Nodes come and go; with one tier there is nothing to do. */
-		if (hpl_have_tiers())
+		if (hpl_have_tiers()) {
 			epoch(source);
-		else
+		} else {
+			mms_forget();
 			hpl_sleep(READ_ONCE(hpl_knobs.epoch_ms) * USEC_PER_MSEC);
+		}
 	}
-	list_for_each_entry_safe(hm, next, &hpl_mms, list)
-		mm_forget(hm);
+	mms_forget();
 	return 0;
 }
 
@@ -464,19 +506,29 @@ static int hpl_start(void)
 
 	if (err)
 		return err;
+	err = hpl_migrate_start();
+	if (err)
+		goto err_source;
 	task = kthread_run(hpl_main, (void *)source, "khplaced");
 	if (IS_ERR(task)) {
-		source->stop();
-		return PTR_ERR(task);
+		err = PTR_ERR(task);
+		goto err_migrate;
 	}
-	hpl_task = task;
+	WRITE_ONCE(hpl_task, task);
 	return 0;
+
+err_migrate:
+	hpl_migrate_stop();
+err_source:
+	source->stop();
+	return err;
 }
 
 static void hpl_stop(void)
 {
+	hpl_migrate_cancel();
 	kthread_stop(hpl_task);
-	hpl_task = NULL;
+	WRITE_ONCE(hpl_task, NULL);
 	hpl_migrate_stop();
 	hpl_source_abit.stop();
 }

@@ -23,7 +23,7 @@
  */
 #define HPL_NR_SUBS		4
 
-/* A range never gets smaller than this: below, one sample decides too much. */
+/* No split makes a smaller range: below, one sample decides too much. */
 #define HPL_MIN_RANGE_PAGES	16UL
 
 /**
@@ -47,7 +47,9 @@ struct hpl_counts {
  * @node: in hpl_tree.root, by address
  * @start: first byte, page aligned
  * @end: first byte after it, page aligned
- * @age: epochs since it was made by insert, split or merge; saturates
+ * @age: epochs since it was made by insert, split or merge, or since a move
+ *	found nothing to move; saturates
+ * @failures: moves in a row that found nothing to move
  * @sub: evidence about each quarter, in the order of addresses
  */
 struct hpl_range {
@@ -55,6 +57,7 @@ struct hpl_range {
 	unsigned long start;
 	unsigned long end;
 	unsigned int age;
+	unsigned int failures;
 	struct hpl_counts sub[HPL_NR_SUBS];
 };
 
@@ -130,7 +133,7 @@ struct hpl_candidate {
  * struct hpl_costs - what the policy weighs
  * @nr_free: free pages of the fast nodes that promotion may use
  * @nr_budget: pages to promote at most
- * @interval_us: the sampling interval to which hits refer
+ * @interval_us: the sampling interval to which hits refer, as measured
  * @page_ns: CPU time that moving one page costs, as measured
  */
 struct hpl_costs {
@@ -145,10 +148,12 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns,
 				   u64 budget_ns);
 unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
-				 unsigned int max_us);
+				 unsigned int max_us, unsigned int page_ns);
 
+struct folio;
 struct mm_struct;
 struct pid;
+struct vm_area_struct;
 
 /**
  * struct hpl_mm - a process' address space under management
@@ -194,8 +199,9 @@ struct hpl_knobs {
 /**
  * struct hpl_epoch - sampling in one epoch: what to do and what came out
  * @length_us: how long to take
- * @nr_samples: how many samples to take; what was taken on return
+ * @nr_samples: how many samples to take
  * @interval_us: pages accessed within this time are hits
+ * @measured_us: how long that time really was on average, on return
  * @seen: resident pages sampled, on return
  * @hit: of these, found accessed, on return
  */
@@ -203,6 +209,7 @@ struct hpl_epoch {
 	unsigned int length_us;
 	unsigned int nr_samples;
 	unsigned int interval_us;
+	unsigned int measured_us;
 	unsigned long seen;
 	unsigned long hit;
 };
@@ -237,7 +244,6 @@ void hpl_sleep(unsigned int us);
  * @promote: to the fast tier, otherwise to the slow one
  * @nr_left: pages still to be moved; several nodes may take from it
  * @nr_done: pages moved
- * @exhausted: all of the range was looked at and no page to move is left
  */
 struct hpl_move {
 	struct hpl_mm *hm;
@@ -246,11 +252,15 @@ struct hpl_move {
 	bool promote;
 	atomic_long_t nr_left;
 	atomic_long_t nr_done;
-	bool exhausted;
 };
 
-u64 hpl_migrate(struct hpl_move *moves, unsigned int nr);
+int hpl_migrate_start(void);
 void hpl_migrate_stop(void);
+void hpl_migrate_cancel(void);
+bool hpl_vma_movable(struct vm_area_struct *vma);
+bool hpl_folio_movable(struct folio *folio);
+
+u64 hpl_migrate(struct hpl_move *moves, unsigned int nr);
 unsigned long hpl_fast_free(void);
 bool hpl_have_tiers(void);
 

@@ -24,4 +24,7 @@
 
 #include <asm/page.h>
 
+/* HPlacement can do without: it neither kills for memory nor complains. */
+#define HPL_GFP	(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
+
 #endif /* _MM_TIERING_RANGE_INTERNAL_H */

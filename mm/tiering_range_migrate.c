@@ -13,8 +13,10 @@
 #include <linux/migrate.h>
 #include <linux/mm.h>
 #include <linux/mm_inline.h>
+#include <linux/mmap_lock.h>
 #include <linux/nodemask.h>
 #include <linux/pagewalk.h>
+#include <linux/oom.h>
 #include <linux/pid.h>
 #include <linux/random.h>
 #include <linux/sched/cputime.h>
@@ -34,6 +36,12 @@
  */
 #define HPL_BATCH_PAGES	256
 
+/*
+ * Page tables walked at a time, 64 MiB: bounds how long the mmap lock is held
+ * where there is little to isolate.
+ */
+#define HPL_BATCH_PMDS	32
+
 /**
  * struct hpl_node - the worker that moves pages away from a node
  * @worker: its thread, NULL until there is something to move
@@ -52,7 +60,11 @@ struct hpl_node {
 	u64 spent_ns;
 };
 
-static struct hpl_node nodes[MAX_NUMNODES];
+/* By node id; made by hpl_migrate_start(). */
+static struct hpl_node *nodes;
+
+/* Set to have the workers drop what they have not begun. */
+static bool cancelled;
 
 /**
  * struct hpl_batch - state of isolating pages of one move
@@ -61,8 +73,10 @@ static struct hpl_node nodes[MAX_NUMNODES];
  * @max: stop there
  * @nid: take only pages of this node
  * @target: where they are to go
- * @allowed: nodes that the process may use
+ * @cpuset: nodes that the process may use at all
+ * @policy: nodes that its memory policy permits where a VMA has none
  * @promote: direction, for the counters
+ * @pmds: page tables still to be walked before a rest
  * @next: where the walk stopped
  */
 struct hpl_batch {
@@ -71,8 +85,10 @@ struct hpl_batch {
 	unsigned int max;
 	int nid;
 	int target;
-	nodemask_t allowed;
+	nodemask_t cpuset;
+	nodemask_t policy;
 	bool promote;
+	unsigned int pmds;
 	unsigned long next;
 };
 
@@ -88,41 +104,100 @@ static void count_events(const struct hpl_batch *b, enum vm_event_item item,
 		count_vm_events(b->promote ? item : item + offset, nr);
 }
 
-/* Nodes that a policy permits. */
-static void policy_nodes(struct mempolicy *pol, nodemask_t *allowed)
+/* Nodes to which pages under a policy may be moved. */
+static nodemask_t policy_nodes(struct mempolicy *pol)
 {
 	if (!pol)
-		return;
+		return node_states[N_MEMORY];
 	switch (pol->mode) {
 	case MPOL_BIND:
 	case MPOL_PREFERRED:
 	case MPOL_PREFERRED_MANY:
+		return pol->nodes;
 	case MPOL_INTERLEAVE:
 	case MPOL_WEIGHTED_INTERLEAVE:
-		nodes_and(*allowed, *allowed, pol->nodes);
-		break;
+		/* Any move would undo the spread that was asked for. */
+		return NODE_MASK_NONE;
+	default:
+		return node_states[N_MEMORY];
 	}
 }
 
 /*
- * Nodes that cpuset and memory policy of a process permit. None if its task
- * cannot be found: rather move nothing than break the law.
+ * Learn what cpuset and memory policy of a process permit: of the first of its
+ * threads, as its memory has one owner only. Nothing if there is no such
+ * thread: rather move nothing than break the law.
  */
-static nodemask_t allowed_nodes(struct hpl_mm *hm)
+static void read_law(struct hpl_batch *b, struct hpl_mm *hm)
 {
-	nodemask_t allowed = NODE_MASK_NONE;
-	struct task_struct *task = get_pid_task(hm->pid, PIDTYPE_TGID);
+	struct task_struct *task, *leader;
 
-	if (!task)
-		return allowed;
-	if (READ_ONCE(task->mm) == hm->mm) {
-		allowed = cpuset_mems_allowed(task);
-		task_lock(task);
-		policy_nodes(task->mempolicy, &allowed);
-		task_unlock(task);
+	b->cpuset = NODE_MASK_NONE;
+	leader = get_pid_task(hm->pid, PIDTYPE_TGID);
+	if (!leader)
+		return;
+	rcu_read_lock();
+	task = find_lock_task_mm(leader);
+	if (task) {
+		if (task->mm == hm->mm) {
+			b->policy = policy_nodes(task->mempolicy);
+			get_task_struct(task);
+			task_unlock(task);
+		} else {
+			task_unlock(task);
+			task = NULL;
+		}
 	}
-	put_task_struct(task);
-	return allowed;
+	rcu_read_unlock();
+	if (task) {
+		b->cpuset = cpuset_mems_allowed(task);
+		put_task_struct(task);
+	}
+	put_task_struct(leader);
+}
+
+/**
+ * hpl_vma_movable - whether pages of a VMA may change tiers
+ * @vma: the VMA
+ *
+ * Context: the mmap lock is held.
+ *
+ * Return: false if its kind, mlock() or its memory policy forbid it.
+ */
+bool hpl_vma_movable(struct vm_area_struct *vma)
+{
+	bool fast = false, slow = false;
+	nodemask_t allowed;
+	int nid;
+
+	if (!vma_is_anonymous(vma) ||
+	    vma->vm_flags & (VM_IO | VM_PFNMAP | VM_HUGETLB | VM_LOCKED))
+		return false;
+	if (!vma->vm_policy)
+		return true;
+	allowed = policy_nodes(vma->vm_policy);
+	for_each_node_mask(nid, allowed) {
+		if (node_is_toptier(nid))
+			fast = true;
+		else
+			slow = true;
+	}
+	return fast && slow;
+}
+
+/**
+ * hpl_folio_movable - whether a folio may change tiers
+ * @folio: mapped, and kept so by a page table lock that the caller holds
+ *
+ * Return: true for base pages of anonymous memory of one process. A folio that
+ * several processes map has no one heat: moved after one, it would be moved
+ * back after the other.
+ */
+bool hpl_folio_movable(struct folio *folio)
+{
+	return folio_test_anon(folio) && folio_test_swapbacked(folio) &&
+	       !folio_test_large(folio) && !folio_test_ksm(folio) &&
+	       !folio_test_mlocked(folio) && !folio_likely_mapped_shared(folio);
 }
 
 /* Return 1 to leave out a VMA. */
@@ -131,16 +206,13 @@ static int isolate_test(unsigned long start, unsigned long end,
 {
 	struct vm_area_struct *vma = walk->vma;
 	struct hpl_batch *b = walk->private;
-	nodemask_t allowed = b->allowed;
 
-	if (!vma_is_anonymous(vma) || vma->vm_flags & (VM_IO | VM_PFNMAP))
+	if (!hpl_vma_movable(vma))
 		return 1;
 	/* A VMA's own policy takes the place of that of its task. */
-	if (vma->vm_policy) {
-		allowed = node_states[N_MEMORY];
-		policy_nodes(vma->vm_policy, &allowed);
-	}
-	if (node_isset(b->target, allowed))
+	if (node_isset(b->target, b->cpuset) &&
+	    node_isset(b->target, vma->vm_policy ?
+				  policy_nodes(vma->vm_policy) : b->policy))
 		return 0;
 	count_events(b, HPL_PROMOTE_FAILED_POLICY, 1);
 	return 1;
@@ -148,8 +220,7 @@ static int isolate_test(unsigned long start, unsigned long end,
 
 static void isolate_folio(struct hpl_batch *b, struct folio *folio)
 {
-	if (folio_test_large(folio) || folio_test_ksm(folio) ||
-	    folio_test_mlocked(folio) || folio_test_swapcache(folio) ||
+	if (!hpl_folio_movable(folio) || folio_test_swapcache(folio) ||
 	    folio_test_writeback(folio)) {
 		count_events(b, HPL_PROMOTE_FAILED_OTHER, 1);
 	} else if (folio_maybe_dma_pinned(folio)) {
@@ -157,7 +228,8 @@ static void isolate_folio(struct hpl_batch *b, struct folio *folio)
 	} else if (!folio_isolate_lru(folio)) {
 		count_events(b, HPL_PROMOTE_FAILED_ISOLATE, 1);
 	} else {
-		node_stat_add_folio(folio, NR_ISOLATED_ANON);
+		node_stat_add_folio(folio, NR_ISOLATED_ANON +
+					   folio_is_file_lru(folio));
 		list_add_tail(&folio->lru, &b->folios);
 		b->nr++;
 	}
@@ -192,7 +264,8 @@ static int isolate_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	count_events(b, HPL_PROMOTE_SCANNED_ANON, scanned);
 	b->next = addr;
 	cond_resched();
-	return b->nr >= b->max;
+	return b->nr >= b->max || !--b->pmds ||
+	       mmap_lock_is_contended(walk->mm);
 }
 
 static const struct mm_walk_ops isolate_ops = {
@@ -202,23 +275,23 @@ static const struct mm_walk_ops isolate_ops = {
 };
 
 /*
- * Isolate pages of [start, end). Returns true if all of it was walked; false
- * if the batch is full, or the process is dying or changing its mappings.
+ * Isolate pages of [start, end). The walk stops early when the batch is full or
+ * the lock has been held for long, and does not begin if the process is dying
+ * or changing its mappings; @b->next says where to go on.
  */
-static bool isolate(struct hpl_batch *b, struct mm_struct *mm,
+static void isolate(struct hpl_batch *b, struct mm_struct *mm,
 		    unsigned long start, unsigned long end)
 {
-	bool walked = false;
-
 	b->next = end;
+	b->pmds = HPL_BATCH_PMDS;
 	if (!mmget_not_zero(mm))
-		return false;
+		return;
 	if (mmap_read_trylock(mm)) {
-		walked = !walk_page_range(mm, start, end, &isolate_ops, b);
+		if (!walk_page_range(mm, start, end, &isolate_ops, b))
+			b->next = end;
 		mmap_read_unlock(mm);
 	}
 	mmput_async(mm);
-	return walked;
 }
 
 /* Migrate what has been isolated; returns 0, or -ENOMEM if the target is full. */
@@ -229,7 +302,8 @@ static int migrate_batch(struct hpl_batch *b, struct hpl_move *move)
 		/* Memory is moved where it is free: no reclaim, no other node. */
 		.gfp_mask = (GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) |
 			    __GFP_THISNODE | __GFP_NOMEMALLOC | __GFP_NOWARN,
-		.reason = b->promote ? MR_NUMA_MISPLACED : MR_DEMOTION,
+		/* Not MR_DEMOTION: its folios do not count as isolated. */
+		.reason = MR_NUMA_MISPLACED,
 	};
 	unsigned int done = 0, pinned = 0, busy = 0;
 	struct folio *folio;
@@ -261,50 +335,78 @@ static int migrate_batch(struct hpl_batch *b, struct hpl_move *move)
 	return err == -ENOMEM ? err : 0;
 }
 
-/* Take up to a batch from what is left of @move. */
-static unsigned int claim(struct hpl_move *move)
+/* Free pages of a zone above its high watermark, so that kswapd sleeps on. */
+static unsigned long zone_spare(struct zone *zone)
 {
-	long left = atomic_long_read(&move->nr_left), n;
+	unsigned long free = zone_page_state(zone, NR_FREE_PAGES);
+	unsigned long keep = high_wmark_pages(zone) +
+			     zone->lowmem_reserve[ZONE_MOVABLE];
 
-	do {
-		n = clamp(left, 0L, (long)HPL_BATCH_PAGES);
-	} while (n && !atomic_long_try_cmpxchg(&move->nr_left, &left, left - n));
-	return n;
+	return free > keep ? free - keep : 0;
 }
 
-/* Returns true if [start, end) was looked at to its end. */
-static bool move_part(struct hpl_batch *b, struct hpl_move *move,
-		      unsigned long start, unsigned long end)
+static unsigned long node_spare(int nid)
 {
-	bool walked = start >= end;
+	struct pglist_data *pgdat = NODE_DATA(nid);
+	unsigned long sum = 0;
+	int i;
 
-	while (!walked && start < end) {
-		int err;
-
-		b->max = claim(move);
-		if (!b->max)
-			return false;
-		walked = isolate(b, move->hm->mm, start, end);
-		atomic_long_add(b->max - b->nr, &move->nr_left);
-		start = b->next;
-		err = migrate_batch(b, move);
-		if (err)
-			return false;
-		cond_resched();
-	}
-	return walked;
+	for (i = 0; i < MAX_NR_ZONES; i++)
+		if (managed_zone(&pgdat->node_zones[i]))
+			sum += zone_spare(&pgdat->node_zones[i]);
+	return sum;
 }
 
-static int nearest_fast_node(int nid)
+/* The nearest fast node that has memory to spare and may be used. */
+static int promotion_target(int nid, const nodemask_t *cpuset)
 {
 	int n, best = NUMA_NO_NODE;
 
 	for_each_node_state(n, N_MEMORY)
-		if (node_is_toptier(n) &&
+		if (node_is_toptier(n) && node_isset(n, *cpuset) &&
+		    node_spare(n) &&
 		    (best == NUMA_NO_NODE ||
 		     node_distance(nid, n) < node_distance(nid, best)))
 			best = n;
 	return best;
+}
+
+/*
+ * Take up to a batch from what is left of @move; for promotion no more than the
+ * target has to spare, as allocation alone would go down to the last reserve.
+ */
+static unsigned int claim(struct hpl_move *move, int target)
+{
+	long left = atomic_long_read(&move->nr_left), n;
+	long most = HPL_BATCH_PAGES;
+
+	if (move->promote)
+		most = min_t(unsigned long, most, node_spare(target));
+	do {
+		n = clamp(left, 0L, most);
+	} while (n && !atomic_long_try_cmpxchg(&move->nr_left, &left, left - n));
+	return n;
+}
+
+static void move_part(struct hpl_batch *b, struct hpl_move *move,
+		      unsigned long start, unsigned long end)
+{
+	while (start < end && !READ_ONCE(cancelled)) {
+		b->target = move->promote ?
+			    promotion_target(b->nid, &b->cpuset) :
+			    next_demotion_node(b->nid);
+		if (b->target == NUMA_NO_NODE)
+			return;
+		b->max = claim(move, b->target);
+		if (!b->max)
+			return;
+		isolate(b, move->hm->mm, start, end);
+		atomic_long_add(b->max - b->nr, &move->nr_left);
+		start = b->next;
+		if (migrate_batch(b, move))
+			return;
+		cond_resched();
+	}
 }
 
 static void move_range(struct hpl_node *node, struct hpl_move *move)
@@ -312,24 +414,17 @@ static void move_range(struct hpl_node *node, struct hpl_move *move)
 	struct hpl_batch b = {
 		.folios = LIST_HEAD_INIT(b.folios),
 		.nid = node->nid,
-		.target = move->promote ? nearest_fast_node(node->nid) :
-					  next_demotion_node(node->nid),
 		.promote = move->promote,
 	};
 	u64 pages = (move->end - move->start) >> PAGE_SHIFT;
 	unsigned long from;
-	bool walked;
-
-	if (b.target == NUMA_NO_NODE)
-		return;
-	b.allowed = allowed_nodes(move->hm);
 
 	/* A random start, or the same few pages would be tried every time. */
 	from = move->start + (mul_u64_u32_shr(pages, get_random_u32(), 32)
 			      << PAGE_SHIFT);
-	walked = move_part(&b, move, from, move->end);
-	if (move_part(&b, move, move->start, from) && walked)
-		WRITE_ONCE(move->exhausted, true);
+	read_law(&b, move->hm);
+	move_part(&b, move, from, move->end);
+	move_part(&b, move, move->start, from);
 }
 
 static void node_work(struct kthread_work *work)
@@ -401,6 +496,28 @@ u64 hpl_migrate(struct hpl_move *moves, unsigned int nr)
 }
 
 /**
+ * hpl_migrate_start - get ready
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hpl_migrate_start(void)
+{
+	nodes = kvcalloc(nr_node_ids, sizeof(*nodes), GFP_KERNEL);
+	WRITE_ONCE(cancelled, false);
+	return nodes ? 0 : -ENOMEM;
+}
+
+/**
+ * hpl_migrate_cancel - have a hpl_migrate() that is under way return soon
+ *
+ * Holds until the next hpl_migrate_start().
+ */
+void hpl_migrate_cancel(void)
+{
+	WRITE_ONCE(cancelled, true);
+}
+
+/**
  * hpl_migrate_stop - end all workers
  *
  * Context: after the main thread has ended.
@@ -409,33 +526,26 @@ void hpl_migrate_stop(void)
 {
 	int nid;
 
-	for (nid = 0; nid < MAX_NUMNODES; nid++) {
+	for (nid = 0; nid < nr_node_ids; nid++)
 		if (nodes[nid].worker)
 			kthread_destroy_worker(nodes[nid].worker);
-		nodes[nid].worker = NULL;
-	}
+	kvfree(nodes);
+	nodes = NULL;
 }
 
 /**
  * hpl_fast_free - free memory on fast nodes that promotion may use
  *
- * Return: pages above the high watermarks, so that kswapd stays asleep.
+ * Return: pages above the high watermarks.
  */
 unsigned long hpl_fast_free(void)
 {
 	unsigned long sum = 0;
-	struct zone *zone;
+	int nid;
 
-	for_each_populated_zone(zone) {
-		unsigned long free, keep;
-
-		if (!node_is_toptier(zone_to_nid(zone)))
-			continue;
-		free = zone_page_state(zone, NR_FREE_PAGES);
-		keep = high_wmark_pages(zone) +
-		       zone->lowmem_reserve[ZONE_MOVABLE];
-		sum += free > keep ? free - keep : 0;
-	}
+	for_each_node_state(nid, N_MEMORY)
+		if (node_is_toptier(nid))
+			sum += node_spare(nid);
 	return sum;
 }
 

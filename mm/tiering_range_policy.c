@@ -11,8 +11,13 @@
 /* Ranges with fewer samples than this move nowhere. */
 #define HPL_PLAN_MIN_SAMPLES	16
 
-/* Two ranges change places only if they differ by 3 sigma. */
+/*
+ * Two ranges change places only if they differ by 3 sigma; more if there are
+ * many, since the extremes of N equal ranges are 2 ln N sigma squared from the
+ * mean each by chance alone. Three times the binary logarithm is 4 ln N.
+ */
 #define HPL_PLAN_SIGMA_SQUARED	9
+#define HPL_PLAN_SIGMA_PER_LOG2	3
 
 /*
  * How long a placement is expected to last. Phases of real programs are
@@ -39,12 +44,27 @@
 /* Below this, sampling interval and wake-up latency are of one size. */
 #define HPL_INTERVAL_US_MIN	1000
 
+/* Shares and logarithms have 16 binary places. */
+#define HPL_ONE			BIT(16)
+#define HPL_LN_2		45426
+
+/*
+ * Above this share accessed bits are saturated, and how often the pages are
+ * accessed is not known: taken as -ln(1/32), 3.5 times an interval.
+ */
+#define HPL_SATURATED		(HPL_ONE - HPL_ONE / 32)
+
+/* Share of pages found accessed. */
+static u64 heat(const struct hpl_candidate *c)
+{
+	return div_u64((u64)c->counts.hit << 16, max(c->counts.seen, 1U));
+}
+
 /* Hottest first; by address among equals, so that equal input moves equally. */
 static int by_heat(const void *pa, const void *pb)
 {
 	const struct hpl_candidate *a = pa, *b = pb;
-	u64 heat_a = (u64)a->counts.hit * b->counts.seen;
-	u64 heat_b = (u64)b->counts.hit * a->counts.seen;
+	u64 heat_a = heat(a), heat_b = heat(b);
 
 	if (heat_a != heat_b)
 		return heat_a > heat_b ? -1 : 1;
@@ -53,23 +73,30 @@ static int by_heat(const void *pa, const void *pb)
 	return a->start < b->start ? -1 : a->start > b->start;
 }
 
-/* Share of accessed pages, in 1/65536. */
-static u64 heat(const struct hpl_candidate *c)
+/*
+ * Mean accesses of a page within the sampling interval. Random accesses leave
+ * a page alone with probability exp(-mean), so the mean is -ln(1 - heat). The
+ * binary logarithm is linear between powers of 2, which is 6% off at most.
+ */
+static u64 accesses(u64 heat)
 {
-	return div_u64((u64)c->counts.hit << 16, max(c->counts.seen, 1U));
+	u64 idle = HPL_ONE - min(heat, HPL_SATURATED);
+	unsigned int whole = ilog2(idle);
+	u64 log2 = ((u64)whole << 16) + ((idle << 16 >> whole) - HPL_ONE);
+
+	return (((16 << 16) - log2) * HPL_LN_2) >> 16;
 }
 
 /*
  * Expected gain of having a page of heat @h rather than one of heat @than on a
- * fast node, in ns. A page counts once per sampling interval however often it
- * is accessed, so this is a lower bound.
+ * fast node, in ns.
  */
-static u64 gain_ns(u64 h, u64 than, const struct hpl_costs *costs)
+static u64 gain_ns(u64 h, u64 than, unsigned int interval_us)
 {
 	if (h <= than)
 		return 0;
-	return ((h - than) * div_u64(HPL_HORIZON_US, costs->interval_us) *
-		HPL_GAP_NS) >> 16;
+	return ((accesses(h) - accesses(than)) *
+		div_u64(HPL_HORIZON_US, interval_us) * HPL_GAP_NS) >> 16;
 }
 
 static bool evident(const struct hpl_candidate *c)
@@ -79,13 +106,14 @@ static bool evident(const struct hpl_candidate *c)
 
 /* Whether a page of @hot is worth the place of a page of @cold. */
 static bool worth_exchange(const struct hpl_candidate *hot,
-			   const struct hpl_candidate *cold,
+			   const struct hpl_candidate *cold, unsigned int nr,
 			   const struct hpl_costs *costs)
 {
-	return gain_ns(heat(hot), heat(cold), costs) >
+	return gain_ns(heat(hot), heat(cold), costs->interval_us) >
 	       2ULL * HPL_MARGIN * costs->page_ns &&
 	       hpl_counts_differ(hot->counts, cold->counts,
-				 HPL_PLAN_SIGMA_SQUARED);
+				 HPL_PLAN_SIGMA_SQUARED +
+				 HPL_PLAN_SIGMA_PER_LOG2 * ilog2(nr));
 }
 
 /**
@@ -114,7 +142,7 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 		if (!slow || !evident(h)) {
 			hot++;
 		} else if (free) {
-			if (gain_ns(heat(h), 0, costs) <=
+			if (gain_ns(heat(h), 0, costs->interval_us) <=
 			    (u64)HPL_MARGIN * costs->page_ns)
 				break;
 			n = min3(slow, free, budget);
@@ -123,7 +151,7 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			budget -= n;
 		} else if (!fast || !evident(l)) {
 			cold--;
-		} else if (!worth_exchange(h, l, costs)) {
+		} else if (!worth_exchange(h, l, nr, costs)) {
 			/* Whoever is known less may hide a better pair. */
 			if (h->counts.seen < l->counts.seen)
 				hot++;
@@ -162,19 +190,26 @@ unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns, u64 budget_ns)
  * @seen: resident pages sampled with it
  * @hit: of these, found accessed
  * @max_us: upper bound
+ * @page_ns: CPU time that moving one page costs
  *
  * Accessed bits saturate: if most pages are accessed within the interval, hot
- * and warm look alike; if hardly any is, most samples say nothing.
+ * and warm look alike; if hardly any is, most samples say nothing. But where
+ * the interval is so long that not even a page that is always found accessed
+ * would be worth an exchange, hot pages among many idle ones could not move.
  *
  * Return: the interval for the next epoch.
  */
 unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
-				 unsigned int max_us)
+				 unsigned int max_us, unsigned int page_ns)
 {
+	u64 worth_us = div64_u64(gain_ns(HPL_ONE, 0, 1),
+				 4ULL * HPL_MARGIN * max(page_ns, 1U));
+
+	max_us = min_t(u64, max_us, worth_us);
 	if (hit * 100 > seen * HPL_HIT_PERCENT_MAX)
 		interval_us /= 2;
 	else if (hit * 100 < seen * HPL_HIT_PERCENT_MIN)
 		interval_us *= 2;
-	return clamp(interval_us, HPL_INTERVAL_US_MIN,
-		     max(max_us, HPL_INTERVAL_US_MIN));
+	return clamp_t(unsigned int, interval_us, HPL_INTERVAL_US_MIN,
+		       max_t(unsigned int, max_us, HPL_INTERVAL_US_MIN));
 }

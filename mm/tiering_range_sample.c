@@ -8,6 +8,7 @@
  * that is mapped.
  */
 #include <linux/kthread.h>
+#include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/memory-tiers.h>
 #include <linux/mmu_notifier.h>
@@ -28,15 +29,27 @@
 #define HPL_PICKS_MAX	(HPL_SAMPLES_PER_EPOCH_MAX / HPL_PASSES)
 
 /**
+ * enum hpl_pick_state - how far a sample has come
+ * @HPL_PICK_NEW: not looked at
+ * @HPL_PICK_ABSENT: no page that could be moved is there
+ * @HPL_PICK_ARMED: its accessed bit has been cleared
+ */
+enum hpl_pick_state {
+	HPL_PICK_NEW,
+	HPL_PICK_ABSENT,
+	HPL_PICK_ARMED,
+};
+
+/**
  * struct hpl_pick - a page being sampled
  * @hm: whose; picks of one process are consecutive
  * @addr: where, page aligned
- * @armed: its accessed bit has been cleared
+ * @state: how far it has come
  */
 struct hpl_pick {
 	struct hpl_mm *hm;
 	unsigned long addr;
-	bool armed;
+	enum hpl_pick_state state;
 };
 
 static struct hpl_pick *picks;
@@ -88,7 +101,10 @@ static unsigned int pick_pages(struct hpl_mm *hm, struct hpl_pick *to,
 	for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r)) {
 		share += (unsigned long)range_weight(r) * nr;
 		for (; share >= total && n < nr; share -= total)
-			to[n++] = (struct hpl_pick){ hm, random_addr(r), false };
+			to[n++] = (struct hpl_pick){
+				.hm = hm,
+				.addr = random_addr(r),
+			};
 	}
 	return n;
 }
@@ -96,7 +112,7 @@ static unsigned int pick_pages(struct hpl_mm *hm, struct hpl_pick *to,
 /* Choose @nr pages, processes by their resident memory; returns how many. */
 static unsigned int pick_all(struct list_head *mms, unsigned int nr)
 {
-	unsigned long total = 0, share = 0;
+	unsigned long total = 0, share;
 	struct hpl_mm *hm;
 	unsigned int n = 0;
 
@@ -104,6 +120,9 @@ static unsigned int pick_all(struct list_head *mms, unsigned int nr)
 		total += hm->rss;
 	if (!total)
 		return 0;
+
+	/* As above: else the small ones would come to nothing each time. */
+	share = get_random_u64() % total;
 	list_for_each_entry(hm, mms, list) {
 		share += hm->rss * nr;
 		n += pick_pages(hm, picks + n, min(share / total,
@@ -113,73 +132,66 @@ static unsigned int pick_all(struct list_head *mms, unsigned int nr)
 	return n;
 }
 
-static bool entry_young(const struct folio_walk *fw)
+/*
+ * The page at @addr, if it is one that could be moved: only these count, or hot
+ * pages that cannot move would be taken for work to do. On success, the page
+ * table is locked until folio_walk_end().
+ */
+static struct folio *walk_start(struct folio_walk *fw, struct mm_struct *mm,
+				unsigned long addr, struct vm_area_struct **vma)
 {
-	if (fw->level == FW_LEVEL_PTE)
-		return pte_young(fw->pte);
-	if (fw->level == FW_LEVEL_PMD)
-		return pmd_young(fw->pmd);
-	return false;
-}
-
-static void entry_make_old(struct folio_walk *fw, struct folio *folio,
-			   struct vm_area_struct *vma, unsigned long addr)
-{
-	bool young = false;
-
-	if (fw->level == FW_LEVEL_PTE)
-		young = ptep_clear_young_notify(vma, addr, fw->ptep);
-	else if (fw->level == FW_LEVEL_PMD)
-		young = pmdp_clear_young_notify(vma, addr & PMD_MASK, fw->pmdp);
-	/* Idle page tracking must not miss an access because of us. */
-	if (young)
-		folio_set_young(folio);
-}
-
-static void count(struct hpl_pick *p, bool seen, bool hit, bool fast,
-		  struct hpl_epoch *epoch)
-{
-	struct hpl_range *r = hpl_tree_find(&p->hm->tree, p->addr);
-
-	if (r)
-		hpl_range_count(r, p->addr, seen, hit, fast);
-	epoch->nr_samples++;
-	epoch->seen += seen;
-	epoch->hit += hit;
-}
-
-static void arm(struct hpl_pick *p, struct hpl_epoch *epoch)
-{
-	struct mm_struct *mm = p->hm->mm;
-	struct vm_area_struct *vma = vma_lookup(mm, p->addr);
-	struct folio_walk fw;
 	struct folio *folio;
 
-	folio = vma ? folio_walk_start(&fw, vma, p->addr, 0) : NULL;
-	if (!folio) {
-		count(p, false, false, false, epoch);
-		return;
+	*vma = vma_lookup(mm, addr);
+	if (!*vma || !hpl_vma_movable(*vma))
+		return NULL;
+	folio = folio_walk_start(fw, *vma, addr, 0);
+	if (folio && (fw->level != FW_LEVEL_PTE || !hpl_folio_movable(folio))) {
+		folio_walk_end(fw, *vma);
+		folio = NULL;
 	}
-	entry_make_old(&fw, folio, vma, p->addr);
+	return folio;
+}
+
+static void arm(struct hpl_pick *p)
+{
+	struct vm_area_struct *vma;
+	struct folio_walk fw;
+	struct folio *folio = walk_start(&fw, p->hm->mm, p->addr, &vma);
+
+	p->state = HPL_PICK_ABSENT;
+	if (!folio)
+		return;
+	/* Idle page tracking must not miss an access because of us. */
+	if (ptep_clear_young_notify(vma, p->addr, fw.ptep)) {
+		folio_clear_idle(folio);
+		folio_set_young(folio);
+	}
 	folio_walk_end(&fw, vma);
-	p->armed = true;
+	p->state = HPL_PICK_ARMED;
 }
 
 static void check(struct hpl_pick *p, struct hpl_epoch *epoch)
 {
-	struct mm_struct *mm = p->hm->mm;
-	struct vm_area_struct *vma = vma_lookup(mm, p->addr);
+	struct hpl_range *r = hpl_tree_find(&p->hm->tree, p->addr);
 	bool hit = false, fast = false;
+	struct vm_area_struct *vma;
+	struct folio *folio = NULL;
 	struct folio_walk fw;
-	struct folio *folio;
 
-	folio = vma ? folio_walk_start(&fw, vma, p->addr, 0) : NULL;
+	if (p->state == HPL_PICK_ARMED)
+		folio = walk_start(&fw, p->hm->mm, p->addr, &vma);
 	if (folio) {
-		hit = entry_young(&fw) || mmu_notifier_test_young(mm, p->addr);
+		hit = pte_young(fw.pte) ||
+		      mmu_notifier_test_young(p->hm->mm, p->addr);
 		fast = node_is_toptier(folio_nid(folio));
 		folio_walk_end(&fw, vma);
+		epoch->seen++;
+		epoch->hit += hit;
 	}
-	count(p, folio, hit, fast, epoch);
+	if (r)
+		hpl_range_count(r, p->addr, folio, hit, fast);
+	count_vm_event(HPL_SAMPLE_ABIT);
 }
 
 /*
@@ -193,7 +205,8 @@ static void visit(struct hpl_pick *p, unsigned int nr, bool arming,
 	struct mm_struct *mm = p->hm->mm;
 	unsigned int i;
 
-	if (!mmget_not_zero(mm))
+	/* All of them are in the same state. */
+	if ((!arming && p->state == HPL_PICK_NEW) || !mmget_not_zero(mm))
 		return;
 	if (!mmap_read_trylock(mm)) {
 		count_vm_events(HPL_SAMPLE_DISCARDED, nr);
@@ -201,8 +214,8 @@ static void visit(struct hpl_pick *p, unsigned int nr, bool arming,
 	}
 	for (i = 0; i < nr; i++) {
 		if (arming)
-			arm(&p[i], epoch);
-		else if (p[i].armed)
+			arm(&p[i]);
+		else
 			check(&p[i], epoch);
 		cond_resched();
 	}
@@ -234,18 +247,23 @@ static void abit_collect(struct list_head *mms, struct hpl_epoch *epoch)
 				      epoch->nr_samples / HPL_PASSES);
 	unsigned int rest_us = epoch->length_us / HPL_PASSES;
 	unsigned int pass;
+	u64 between_ns = 0;
 
 	rest_us -= min(rest_us, epoch->interval_us);
-	epoch->nr_samples = 0;
 	for (pass = 0; pass < HPL_PASSES && !kthread_should_stop(); pass++) {
 		unsigned int nr = pick_all(mms, per_pass);
+		u64 armed_ns;
 
 		visit_all(nr, true, epoch);
+		armed_ns = ktime_get_ns();
 		hpl_sleep(epoch->interval_us);
+		between_ns += ktime_get_ns() - armed_ns;
 		visit_all(nr, false, epoch);
 		hpl_sleep(rest_us);
 	}
-	count_vm_events(HPL_SAMPLE_ABIT, epoch->nr_samples);
+	epoch->measured_us = max_t(u64, epoch->interval_us,
+				   div_u64(between_ns, HPL_PASSES *
+						       NSEC_PER_USEC));
 }
 
 const struct hpl_source hpl_source_abit = {

@@ -19,7 +19,10 @@
  */
 #define HPL_DECAY_MS		3000
 
-/* Samples of one quarter are halved when they reach this; see z_squared(). */
+/*
+ * Samples of one quarter are halved when they reach this: sums over merged
+ * ranges stay far from 32 bits, and products in z_squared() within 64.
+ */
 #define HPL_SAMPLES_MAX		BIT(22)
 
 /*
@@ -30,6 +33,12 @@
 
 /* Fewer samples than this on either side say too little to merge. */
 #define HPL_MERGE_MIN_SAMPLES	16
+
+/* Unless both neighbours have been so little known for that many epochs. */
+#define HPL_MERGE_MIN_AGE	32
+
+/* A range grows over new addresses next to it if they are at most this share. */
+#define HPL_GROW_SHARE		8
 
 static unsigned long range_pages(const struct hpl_range *r)
 {
@@ -60,31 +69,19 @@ static struct hpl_counts counts_scale(struct hpl_counts c, u64 num, u64 den)
  * to each side, which keeps it honest for few samples (Agresti and Caffo, The
  * American Statistician 54(4), 2000).
  *
- * Counts are scaled down to 9 bits first so that all products fit into 64.
+ * Proportions have 16 binary places, so their squares and products have 32.
  */
 static u64 z_squared(struct hpl_counts a, struct hpl_counts b)
 {
 	u64 n1 = a.seen + 2 * HPL_SAMPLE_ONE, h1 = a.hit + HPL_SAMPLE_ONE;
 	u64 n2 = b.seen + 2 * HPL_SAMPLE_ONE, h2 = b.hit + HPL_SAMPLE_ONE;
-	unsigned int shift = 0;
-	u64 nr, hits, den, ratio;
-	s64 diff;
+	s64 diff = (s64)div64_u64(h1 << 16, n1) - (s64)div64_u64(h2 << 16, n2);
+	u64 pooled = div64_u64((h1 + h2) << 16, n1 + n2);
+	u64 variance = max(pooled * (BIT(16) - pooled), 1ULL);
+	u64 weight = div64_u64(n1 * n2, n1 + n2);
 
-	while (max(n1, n2) >> shift >= 512)
-		shift++;
-	n1 >>= shift;
-	n2 >>= shift;
-	h1 >>= shift;
-	h2 >>= shift;
-	nr = n1 + n2;
-	hits = h1 + h2;
-	den = n1 * n2 * hits * (nr - hits);
-	if (!den)
-		return 0;
-	diff = (s64)(h1 * n2) - (s64)(h2 * n1);
-	/* At most 46 bits before the shift; the ratio has 14 binary places. */
-	ratio = div64_u64(((u64)(diff * diff) * nr) << 14, den);
-	return ratio << shift >> (14 + HPL_SAMPLE_SHIFT);
+	return div64_u64((u64)(diff * diff) * weight, variance) >>
+	       HPL_SAMPLE_SHIFT;
 }
 
 /**
@@ -139,9 +136,9 @@ static void range_inherit(struct hpl_range *to, const struct hpl_range *from)
 						   sub_start(to, i + 1)));
 }
 
-/* Shrink or cut @r to [start, end), both within it. */
-static void range_trim(struct hpl_range *r, unsigned long start,
-		       unsigned long end)
+/* Change the bounds of @r; it keeps what it knows about what stays. */
+static void range_resize(struct hpl_range *r, unsigned long start,
+			 unsigned long end)
 {
 	struct hpl_range old = *r;
 
@@ -260,7 +257,7 @@ static void tree_link(struct hpl_tree *tree, struct hpl_range *new)
 static struct hpl_range *tree_insert(struct hpl_tree *tree, unsigned long start,
 				     unsigned long end)
 {
-	struct hpl_range *r = kzalloc(sizeof(*r), GFP_KERNEL);
+	struct hpl_range *r = kzalloc(sizeof(*r), HPL_GFP);
 
 	if (!r)
 		return NULL;
@@ -316,17 +313,35 @@ static int tree_clip(struct hpl_tree *tree, const struct hpl_span *spans,
 			rest->age = r->age;
 			next = rest;
 		}
-		range_trim(r, max(r->start, spans[i].start),
-			   min(r->end, spans[i].end));
+		range_resize(r, max(r->start, spans[i].start),
+			     min(r->end, spans[i].end));
 	}
 	return 0;
 }
 
-/* Add ranges for what of the spans no range covers. */
+/*
+ * Have [start, end) covered: by the range before it, which grows, if it is much
+ * larger or ranges are running out; otherwise by a new one.
+ */
+static int cover_part(struct hpl_tree *tree, struct hpl_range *prev,
+		      unsigned long start, unsigned long end)
+{
+	unsigned long pages = (end - start) >> PAGE_SHIFT;
+
+	if (prev && prev->end == start &&
+	    (pages <= range_pages(prev) / HPL_GROW_SHARE ||
+	     tree->nr >= tree->max)) {
+		range_resize(prev, prev->start, end);
+		return 0;
+	}
+	return tree_insert(tree, start, end) ? 0 : -ENOMEM;
+}
+
+/* Cover with ranges what of the spans no range covers. */
 static int tree_cover(struct hpl_tree *tree, const struct hpl_span *spans,
 		      unsigned int nr)
 {
-	struct hpl_range *r = hpl_tree_first(tree);
+	struct hpl_range *r = hpl_tree_first(tree), *prev = NULL;
 	unsigned int i;
 
 	for (i = 0; i < nr; i++) {
@@ -337,11 +352,12 @@ static int tree_cover(struct hpl_tree *tree, const struct hpl_span *spans,
 
 			if (r && r->start < end)
 				end = r->start;
-			if (at < end && !tree_insert(tree, at, end))
+			if (at < end && cover_part(tree, prev, at, end))
 				return -ENOMEM;
 			if (end == spans[i].end)
 				break;
 			at = r->end;
+			prev = r;
 			r = hpl_range_next(r);
 		}
 	}
@@ -517,19 +533,27 @@ unsigned int hpl_tree_split(struct hpl_tree *tree)
 		if (!right)
 			break;
 		range_inherit(right, r);
-		range_trim(r, r->start, mid);
+		range_resize(r, r->start, mid);
 		r->age = 0;
 		nr++;
 	}
 	return nr;
 }
 
-static bool may_merge(const struct hpl_range *a, const struct hpl_range *b)
+/* If ranges are @crowded, neighbours merge unless they surely differ. */
+static bool may_merge(const struct hpl_range *a, const struct hpl_range *b,
+		      bool crowded)
 {
 	struct hpl_counts ca = hpl_range_sum(a), cb = hpl_range_sum(b);
 	const u32 enough = HPL_MERGE_MIN_SAMPLES * HPL_SAMPLE_ONE;
 
-	if (a->end != b->start || ca.tried < enough || cb.tried < enough)
+	if (a->end != b->start)
+		return false;
+	if (crowded)
+		return z_squared(ca, cb) < HPL_SPLIT_SIGMA_SQUARED;
+	if (ca.tried < enough && cb.tried < enough)
+		return min(a->age, b->age) >= HPL_MERGE_MIN_AGE;
+	if (ca.tried < enough || cb.tried < enough)
 		return false;
 	if (!ca.seen && !cb.seen)
 		return true;
@@ -541,7 +565,8 @@ static bool may_merge(const struct hpl_range *a, const struct hpl_range *b)
  * @tree: the tree
  *
  * Neighbours agree if they differ by less than one sigma on enough samples, or
- * if neither has resident pages.
+ * if neither has resident pages. Those about which little has been known for
+ * long merge too, and all that do not surely differ if there are too many.
  *
  * Return: number of merges.
  */
@@ -553,7 +578,7 @@ unsigned int hpl_tree_merge(struct hpl_tree *tree)
 	while (r && (next = hpl_range_next(r))) {
 		struct hpl_range left = *r;
 
-		if (!may_merge(r, next)) {
+		if (!may_merge(r, next, tree->nr > tree->max)) {
 			r = next;
 			continue;
 		}
