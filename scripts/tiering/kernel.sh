@@ -13,18 +13,12 @@ if [ "${1:-}" = debug ]; then
 	fragments+=(tiered_debug)
 fi
 out=$build/$flavour
-tools=()
-[ -z "${LLVM:-}" ] || tools+=("LLVM=$LLVM")
-cc="gcc"
-[ -z "${LLVM:-}" ] || cc=clang
+toolchain
 
 "$top/scripts/tiering/setup.sh" linux kernel
 "$top/scripts/tiering/tree.sh" linux
 lock "build-$flavour"
 mkdir -p "$out"
-if command -v ccache >/dev/null; then
-	tools+=("CC=ccache $cc")
-fi
 
 kmake() { nice -n 5 make -C "$build/linux" O="$out" LOCALVERSION= "${tools[@]}" "$@"; }
 
@@ -57,7 +51,7 @@ configure()
 	local lost=()
 
 	# A new file and a comparison: an equal .config must not look new.
-	kmake -s KCONFIG_CONFIG=.config.new KCONFIG_ALLCONFIG="$out/wanted.config" allnoconfig
+	kmake -s KCONFIG_CONFIG=.config.new KCONFIG_ALLCONFIG="$out/wanted.config" allnoconfig || return
 	while read -r line; do
 		grep -qxF "$line" "$out/.config.new" || lost+=("$line")
 	done < <(grep -E '^(CONFIG_|# CONFIG_.* is not set)' "$out/wanted.config")

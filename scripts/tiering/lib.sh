@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # used by those who source this
 #
 # What the scripts of this directory share. Source it first.
 
@@ -56,7 +57,7 @@ trap stop_ticker EXIT
 
 # run LABEL LOG COMMAND...: runs COMMAND with its output in build/logs/LOG and
 # shows one line with the time that has passed. Fails as COMMAND does, after
-# the end of the log.
+# the end of the log. Within COMMAND, if it is a function, set -e has no effect.
 run()
 {
 	local label=$1 log=$build/logs/$2 start=$SECONDS rc=0
@@ -83,7 +84,18 @@ run()
 	printf '%s: done in %d s\n' "$label" $((SECONDS - start))
 }
 
-# Debian --------------------------------------------------------------------
+# toolchain: sets cc, and tools: what to tell the kernel's make. LLVM=1 is clang.
+toolchain()
+{
+	cc=gcc tools=()
+	if [ -n "${LLVM:-}" ]; then
+		cc=clang
+		tools+=("LLVM=$LLVM")
+	fi
+	if command -v ccache >/dev/null; then
+		tools+=("CC=ccache $cc")
+	fi
+}
 
 # missing_packages NAME...: prints those that are not installed.
 missing_packages()
@@ -138,6 +150,7 @@ private_apt()
 
 	# shellcheck source=/dev/null
 	codename=$(. /etc/os-release && say "${VERSION_CODENAME:-}")
+	# shellcheck disable=SC2016 # for apt to expand
 	mirror=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
 		sed -n "s/^$codename //p" | head -n 1)
 	[ -n "$mirror" ] || die "the system's package lists name no mirror of Debian; run apt-get update as root"

@@ -24,12 +24,10 @@ mkdir -p "$out"
 
 configure()
 {
-	cd "$out"
 	# meson finds ccache by itself.
-	nice -n 5 "$build/qemu-src/configure" "${options[@]}"
+	cd "$out" && nice -n 5 "$build/qemu-src/configure" "${options[@]}"
 }
 
-# configure writes config.status first and build.ninja last.
 if [ "${options[*]}" != "$(cat "$out/options" 2>/dev/null)" ] || [ ! -e "$out/build.ninja" ]; then
 	need_disk
 	rm -rf "$out"

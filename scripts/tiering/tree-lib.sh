@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154 # shared with lib.sh and those who source this
 #
 # The laid-out trees, for the scripts that make or read them. After lib.sh.
 
@@ -42,7 +43,7 @@ version_of()
 overlay_files()
 {
 	(
-		cd "$overlay_root"
+		cd "$overlay_root" || exit
 		for d in "${overlay_dirs[@]}"; do
 			[ ! -d "$d" ] || find "$d" \( -path ./patches -o -name __pycache__ \) -prune -o \
 				-type f ! -name '.*' ! -name '*~' ! -name '*.o' ! -name '*.orig' ! -name '*.rej' -print

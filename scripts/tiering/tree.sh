@@ -32,7 +32,7 @@ extract_qemu()
 			"${apt_private[@]}" source "$QEMU_PACKAGE/$QEMU_SUITE") ||
 			die "no source package $QEMU_PACKAGE of Debian $QEMU_SUITE: is the network there?"
 		rmdir "$to"
-		mv "$(dirname "$to")/$QEMU_PACKAGE"-*/ "$to"
+		mv "$(dirname "$to")/$QEMU_PACKAGE"-*/ "$to" || die "the source package has no directory $QEMU_PACKAGE-*"
 		rm -rf "$to/.pc"
 		find "$to" -exec touch -h {} +	# newer than what was built from another one
 	elif [ -d "$from" ]; then
@@ -69,16 +69,15 @@ source_of_qemu()
 # an edit is told from upstream's text. Appears whole or not at all.
 new_tree()
 {
-	local tmp=$build/tmp.$name version want=$1
+	local tmp=$build/tmp.$name version
 
 	need_disk
 	rm -rf "$tmp"
 	mkdir -p "$tmp/src"
 	"extract_$name" "$1" "$tmp/src" || die "no source of $name"
 	version=$(version_of "$tmp/src")
-	want=$pinned
-	[[ $version == "$want".* || $version == "$want" ]] ||
-		die "$1 is $name ${version:-of no known version}, but this repository is laid over $want"
+	[[ $version == "$pinned".* || $version == "$pinned" ]] ||
+		die "$1 has $title ${version:-of no known version}, but this repository is laid over $pinned"
 	run "Recording what is upstream's" "record-$name.log" record "$tmp"
 	rm -rf "$tree" "$git_dir" "$mem"
 	mkdir -p "$mem"
@@ -91,18 +90,22 @@ record()
 {
 	local g=(git --git-dir="$1/git" --work-tree="$1/src")
 
-	git init -q --bare "$1/git"
-	"${g[@]}" config core.bare false
-	"${g[@]}" config core.worktree "$(realpath -m --relative-to="$git_dir" "$tree")"
-	"${g[@]}" config core.compression 1
-	"${g[@]}" config core.fsync none
-	"${g[@]}" config core.autocrlf false
-	"${g[@]}" config gc.auto 0
-	"${g[@]}" config user.name "make tree"
-	"${g[@]}" config user.email "none"
-	"${g[@]}" -c core.safecrlf=false add -A -f
-	"${g[@]}" commit -q -m "upstream"
-	"${g[@]}" tag upstream
+	git init -q --bare "$1/git" && cat >>"$1/git/config" <<-END && "${g[@]}" add -A -f &&
+		[core]
+			bare = false
+			worktree = $(realpath -m --relative-to="$git_dir" "$tree")
+			compression = 1
+			fsync = none
+			autocrlf = false
+			# Hard links to the files are made elsewhere.
+			trustctime = false
+		[gc]
+			auto = 0
+		[user]
+			name = make tree
+			email = none
+	END
+		"${g[@]}" commit -q -m upstream && "${g[@]}" tag upstream
 }
 
 # lay_links: every file of the overlay as a link, and no link to what is gone.

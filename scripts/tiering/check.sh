@@ -1,0 +1,110 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# check.sh: what a reviewer's machine would say about our files. Fails on any
+# finding.
+
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/tree-lib.sh"
+
+"$top/scripts/tiering/setup.sh" linux kernel check
+"$top/scripts/tiering/tree.sh" linux
+[ ! -d "$build/qemu-src" ] || "$top/scripts/tiering/tree.sh" qemu
+mkdir -p "$build/logs"
+failed=0
+
+# verdict LABEL LOG COMMAND...: shows what COMMAND has to say if it fails.
+verdict()
+{
+	local label=$1 log=$build/logs/$2
+
+	shift 2
+	if "$@" >"$log" 2>&1; then
+		say "ok      $label"
+	else
+		say "FAILED  $label"
+		sed 's/^/    /' "$log"
+		failed=1
+	fi
+}
+
+# kernel_files PATTERN: the overlay's files that match it.
+kernel_files() { overlay_files | grep -E "$1" || true; }
+
+checkpatch_linux()
+{
+	local files rc=0
+
+	mapfile -t files < <(kernel_files '(\.[chS]|Kconfig[^/]*|\.rst|Makefile)$')
+	cd "$tree" || return
+	[ ${#files[@]} -eq 0 ] ||
+		perl scripts/checkpatch.pl --strict --quiet --no-summary --showfile --file "${files[@]}" || rc=1
+	while read -r p; do
+		perl scripts/checkpatch.pl --strict --quiet --no-summary "$patches/$p" || rc=1
+	done < <(series)
+	return $rc
+}
+
+# Objects of our own, in a directory of their own: W=1 is not for the guest's.
+compile_linux()
+{
+	local out=$build/check objects config=$top/kernel/configs/tiered_guest.config
+
+	mapfile -t objects < <(kernel_files '^(arch|drivers|kernel|mm)/.*\.c$' | sed 's/c$/o/')
+	[ ${#objects[@]} -gt 0 ] || return 0
+	mkdir -p "$out"
+	(cd "$out" && rm -f "${objects[@]}")
+	nice make -s -C "$build/linux" O="$out" LOCALVERSION= KCONFIG_ALLCONFIG="$config" allnoconfig || return
+	nice make -s -C "$build/linux" O="$out" LOCALVERSION= -j "$jobs" prepare >/dev/null || return
+	nice make -s -C "$build/linux" O="$out" LOCALVERSION= W=1 C=2 CHECK=sparse "${objects[@]}" >"$out/log" 2>&1 ||
+		{ cat "$out/log"; return 1; }
+	(cd "$out" && ls "${objects[@]}" >/dev/null) || return
+	! grep -E -A4 '(warning|error):' "$out/log"
+}
+
+kernel_doc()
+{
+	local files
+
+	mapfile -t files < <(kernel_files '^(arch|drivers|include|kernel|mm)/.*\.[ch]$')
+	[ ${#files[@]} -eq 0 ] || (cd "$tree" && perl scripts/kernel-doc -none -Werror -Wall "${files[@]}")
+}
+
+checkpatch_qemu()
+{
+	local files p rc=0
+
+	mapfile -t files < <(kernel_files '\.(c|h|inc)$')
+	cd "$tree" || return
+	[ ${#files[@]} -eq 0 ] || perl scripts/checkpatch.pl --quiet --no-summary --file "${files[@]}" || rc=1
+	while read -r p; do
+		perl scripts/checkpatch.pl --quiet --no-summary "$patches/$p" || rc=1
+	done < <(series)
+	return $rc
+}
+
+# Shell and Python, wherever they lie in the repository.
+scripts_of()
+{
+	cd "$top" && grep -rlE --exclude-dir=build --exclude-dir=.git "^#!.*[/ ]($1)( |$)" . | sort
+}
+
+shell_scripts() { scripts_of 'sh|bash' | xargs -r shellcheck -x -P SCRIPTDIR; }
+
+python_programs()
+{
+	cd "$top" || return
+	find bench scripts tools qemu -name '*.py' -print0 | xargs -0 -r /usr/bin/python3 -m flake8 --max-line-length 120
+}
+
+use_tree linux
+verdict "checkpatch --strict" check-checkpatch.log checkpatch_linux
+verdict "sparse and W=1" check-compile.log compile_linux
+verdict "kernel-doc" check-kernel-doc.log kernel_doc
+if [ -d "$build/qemu-src" ]; then
+	use_tree qemu
+	verdict "QEMU's checkpatch" check-qemu.log checkpatch_qemu
+fi
+verdict "shellcheck" check-shell.log shell_scripts
+verdict "flake8" check-python.log python_programs
+[ $failed -eq 0 ]
