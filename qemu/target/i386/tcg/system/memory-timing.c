@@ -301,7 +301,8 @@ static void ram_block_removed(RAMBlockNotifier *n, void *host, size_t size,
     qatomic_set(&mt->last_line, 0);
 }
 
-static Block *find_block(MemoryTiming *mt, uintptr_t host)
+static __attribute__((noinline))
+Block *find_block(MemoryTiming *mt, uintptr_t host)
 {
     Block *b = NULL;
 
@@ -320,7 +321,8 @@ static Block *find_block(MemoryTiming *mt, uintptr_t host)
     return b;
 }
 
-static void count_truth(MemoryTiming *mt, CPUState *cpu, vaddr addr, int node)
+static __attribute__((noinline))
+void count_truth(MemoryTiming *mt, CPUState *cpu, vaddr addr, int node)
 {
     TruthRow key = {
         .space = cpu_env(cpu)->cr[3] >> TARGET_PAGE_BITS,
@@ -345,28 +347,38 @@ static void count_truth(MemoryTiming *mt, CPUState *cpu, vaddr addr, int node)
 }
 
 /* Is @line cached?  It is the most recent of its set afterwards. */
+static inline bool lookup(MemoryTiming *mt, uint64_t line, uint32_t ways)
+{
+    uint64_t *set = mt->lines + (line & mt->set_mask) * ways;
+    uint64_t tag = line + 1;
+    uint32_t way;
+
+    if (set[0] == tag) {
+        return true;
+    }
+    for (way = 1; way < ways; way++) {
+        if (set[way] == tag) {
+            memmove(set + 1, set, way * sizeof(*set));
+            set[0] = tag;
+            return true;
+        }
+    }
+    memmove(set + 1, set, (ways - 1) * sizeof(*set));
+    set[0] = tag;
+    return false;
+}
+
 static inline bool cache_lookup(MemoryTiming *mt, uint64_t line)
 {
-    uint64_t *set = mt->lines + (line & mt->set_mask) * mt->ways;
-    uint64_t tag = line + 1;
-    uint32_t way = 0;
-
-    while (set[way] != tag && ++way < mt->ways) {
-        continue;
-    }
-    if (way) {
-        bool hit = way < mt->ways;
-
-        memmove(set + 1, set, (hit ? way : way - 1) * sizeof(*set));
-        set[0] = tag;
-        return hit;
-    }
-    return true;
+    /* A constant number of ways lets the compiler unroll the common case. */
+    return mt->ways == DEFAULT_CACHE_WAYS
+           ? lookup(mt, line, DEFAULT_CACHE_WAYS) : lookup(mt, line, mt->ways);
 }
 
 /* One access within one cache line. */
-static inline MemoryTimingAccess access_line(MemoryTiming *mt, CPUState *cpu,
-                                             vaddr addr, uint32_t arg)
+static inline QEMU_ALWAYS_INLINE
+MemoryTimingAccess access_line(MemoryTiming *mt, CPUState *cpu, vaddr addr,
+                               uint32_t arg)
 {
     MemoryTimingAccess a = { .node = -1 };
     CPUTLBDescFast *tlb = &cpu->neg.tlb.f[get_mmuidx(arg)];
@@ -416,25 +428,38 @@ static inline MemoryTimingAccess access_line(MemoryTiming *mt, CPUState *cpu,
     return a;
 }
 
-MemoryTimingAccess memory_timing_access(CPUState *cpu, vaddr addr,
-                                        uint32_t arg)
+/* The second line of an access that straddles two. */
+static __attribute__((noinline))
+void access_second_line(CPUState *cpu, vaddr addr, uint32_t arg,
+                        MemoryTimingAccess *a)
+{
+    MemoryTimingAccess second = access_line(model, cpu, addr, arg);
+
+    a->missed |= second.missed;
+    a->latency_ns += second.latency_ns;
+}
+
+static inline QEMU_ALWAYS_INLINE
+MemoryTimingAccess access_memory(CPUState *cpu, vaddr addr, uint32_t arg)
 {
     const vaddr in_line = (1 << LINE_BITS) - 1;
     MemoryTimingAccess a = access_line(model, cpu, addr, arg);
 
     if (unlikely((addr & in_line) + memop_size(get_memop(arg)) > in_line + 1)) {
-        MemoryTimingAccess second = access_line(model, cpu,
-                                                (addr | in_line) + 1, arg);
-
-        a.missed |= second.missed;
-        a.latency_ns += second.latency_ns;
+        access_second_line(cpu, (addr | in_line) + 1, arg, &a);
     }
     return a;
 }
 
+MemoryTimingAccess memory_timing_access(CPUState *cpu, vaddr addr,
+                                        uint32_t arg)
+{
+    return access_memory(cpu, addr, arg);
+}
+
 void helper_mem_access(CPUX86State *env, uint64_t addr, uint32_t arg)
 {
-    memory_timing_access(env_cpu(env), addr, arg);
+    access_memory(env_cpu(env), addr, arg);
 }
 
 /* Reports */
