@@ -18,6 +18,7 @@ import socket
 import sys
 import tempfile
 import termios
+import threading
 import time
 import tty
 from pathlib import Path
@@ -259,12 +260,21 @@ def initramfs(files: Dict[str, bytes]) -> bytes:
 class Guest:
     """A running guest: QEMU, its kernel log, and the script's terminal."""
 
+    # One start at a time: QEMU inherits all of this process's inheritable
+    # sockets, and another guest's must not be among them, or its end would
+    # not be seen as the end of its terminal.
+    starting = threading.Lock()
+
     def __init__(self, name: str, machine: Machine, script: str,
                  config: Dict[str, str], files: Dict[str, str]):
         self.log = BUILD / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.write_bytes(b"")
         self.scratch = tempfile.mkdtemp(prefix="tiervm-")
+        with self.starting:
+            self._start(name, machine, script, config, files)
+
+    def _start(self, name, machine, script, config, files):
         self.terminal, theirs = socket.socketpair()
         try:
             self.vm = self._machine(name, machine, script, config, files,

@@ -36,7 +36,7 @@ def guest(request):
     stem = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
     count = 0
 
-    def boot(script, *, check=True, files=None, root="busybox", timeout=120,
+    def boot(script, *, check=True, files=None, root="busybox", timeout=240,
              leaks=False, on_line=None, **machine):
         nonlocal count
         count += 1
