@@ -40,15 +40,13 @@
 #include "system/system.h"
 #include "system/tcg.h"
 #include "tcg/tcg.h"
+#include "memory-timing-misses.h"
 
 #define LINE_BITS           6           /* 64 bytes, as all x86 of today */
 #define MAX_WAYS            64
 
 /* Entries of Ice Lake's second-level TLB (Intel's optimization manual). */
 #define DEFAULT_TLB_SIZE    2048
-
-/* A table of exact misses beyond this many rows costs gigabytes of memory. */
-#define MAX_TRUTH_ROWS      (4 * MiB)
 
 #define DEFAULT_CACHE_SIZE  (1 * MiB)
 #define DEFAULT_CACHE_WAYS  8
@@ -94,13 +92,6 @@ typedef struct Block {
     int node;               /* -1: not modelled */
 } Block;
 
-/* One row of the exact misses; the first three members are the key. */
-typedef struct TruthRow {
-    uint64_t space, page;
-    uint64_t node;
-    uint64_t misses;
-} TruthRow;
-
 struct MemoryTiming {
     Object parent_obj;
 
@@ -138,8 +129,7 @@ struct MemoryTiming {
     int64_t csv_next_ns;
     uint64_t csv_instructions;
     QEMUTimer *csv_timer;
-    GHashTable *truth_rows;
-    uint64_t truth_lost;
+    MissTable *misses;
 
     RAMBlockNotifier ram_notifier;
     Notifier machine_done;
@@ -321,31 +311,6 @@ Block *find_block(MemoryTiming *mt, uintptr_t host)
     return b;
 }
 
-static __attribute__((noinline))
-void count_truth(MemoryTiming *mt, CPUState *cpu, vaddr addr, int node)
-{
-    TruthRow key = {
-        .space = cpu_env(cpu)->cr[3] >> TARGET_PAGE_BITS,
-        .page = addr >> TARGET_PAGE_BITS,
-        .node = node,
-    };
-    TruthRow *row;
-
-    if (addr >> 63) {
-        return;                         /* the kernel's own memory */
-    }
-    row = g_hash_table_lookup(mt->truth_rows, &key);
-    if (!row) {
-        if (g_hash_table_size(mt->truth_rows) >= MAX_TRUTH_ROWS) {
-            mt->truth_lost++;
-            return;
-        }
-        row = g_memdup2(&key, sizeof(key));
-        g_hash_table_add(mt->truth_rows, row);
-    }
-    row->misses++;
-}
-
 /* Is @line cached?  It is the most recent of its set afterwards. */
 static inline bool lookup(MemoryTiming *mt, uint64_t line, uint32_t ways)
 {
@@ -421,8 +386,10 @@ MemoryTimingAccess access_line(MemoryTiming *mt, CPUState *cpu, vaddr addr,
         a.latency_ns = mt->nodes[a.node].latency_ns;
         mt->nodes[a.node].misses++;
         charge(mt, cpu, a.latency_ns);
-        if (unlikely(mt->truth_rows)) {
-            count_truth(mt, cpu, addr, a.node);
+        if (unlikely(mt->misses)) {
+            uint64_t table_frame = cpu_env(cpu)->cr[3] >> TARGET_PAGE_BITS;
+
+            miss_table_count(mt->misses, table_frame, addr, a.node);
         }
     }
     return a;
@@ -523,59 +490,6 @@ static void csv_tick(void *opaque)
     timer_mod_ns(mt->csv_timer, mt->csv_next_ns);
 }
 
-static guint truth_hash(gconstpointer p)
-{
-    const TruthRow *row = p;
-    uint64_t h = (row->space * 0x9e3779b97f4a7c15ull) ^ row->page ^
-                 (row->node << 52);
-
-    return (h * 0x9e3779b97f4a7c15ull) >> 32;
-}
-
-static int truth_compare(const void *a, const void *b)
-{
-    /* The key's members compare in order, as 64-bit numbers. */
-    const uint64_t *x = a, *y = b;
-
-    for (int i = 0; i < offsetof(TruthRow, misses) / sizeof(*x); i++) {
-        if (x[i] != y[i]) {
-            return x[i] < y[i] ? -1 : 1;
-        }
-    }
-    return 0;
-}
-
-static gboolean truth_equal(gconstpointer a, gconstpointer b)
-{
-    return truth_compare(a, b) == 0;
-}
-
-static int truth_compare_rows(const void *a, const void *b)
-{
-    return truth_compare(*(void *const *)a, *(void *const *)b);
-}
-
-static void truth_write(MemoryTiming *mt)
-{
-    g_autofree gpointer *rows = NULL;
-    guint n;
-
-    rows = g_hash_table_get_keys_as_array(mt->truth_rows, &n);
-    qsort(rows, n, sizeof(*rows), truth_compare_rows);
-    fprintf(mt->truth_file, "address_space,virtual_page,node,misses\n");
-    for (guint i = 0; i < n; i++) {
-        TruthRow *row = rows[i];
-
-        fprintf(mt->truth_file, "0x%" PRIx64 ",0x%" PRIx64 ",%" PRIu64 ",%"
-                PRIu64 "\n", row->space, row->page, row->node, row->misses);
-    }
-    if (mt->truth_lost) {
-        warn_report("memory-timing: '%s' lacks %" PRIu64 " misses of pages "
-                    "beyond its limit of %" PRIu64 " rows", mt->truth,
-                    mt->truth_lost, (uint64_t)MAX_TRUTH_ROWS);
-    }
-}
-
 static MemoryTimingEvent *stats_event(MemoryTiming *mt, int event)
 {
     MemoryTimingEvent *e = g_new(MemoryTimingEvent, 1);
@@ -617,9 +531,9 @@ static void get_stats(Object *obj, Visitor *v, const char *name, void *opaque,
 {
     g_autoptr(MemoryTimingStats) stats = NULL;
 
-    if (!phase_check(PHASE_MACHINE_READY)) {
-        error_setg(errp, "Property '%s' can be read once the machine is ready",
-                   name);
+    if (!phase_check(PHASE_MACHINE_READY) || !first_cpu) {
+        error_setg(errp, "Property '%s' can be read once the machine is ready "
+                   "and has a CPU", name);
         return;
     }
     stats = g_new0(MemoryTimingStats, 1);
@@ -737,8 +651,7 @@ static void machine_done(Notifier *n, void *unused)
     }
     if (mt->truth) {
         mt->truth_file = create_file("truth", mt->truth);
-        mt->truth_rows = g_hash_table_new_full(truth_hash, truth_equal, g_free,
-                                               NULL);
+        mt->misses = miss_table_new();
     }
     if (mt->csv) {
         mt->csv_file = create_file("csv", mt->csv);
@@ -821,9 +734,9 @@ static void finalize(Object *obj)
         close_file(mt->csv_file, "csv", mt->csv);
     }
     if (mt->truth_file) {
-        truth_write(mt);
+        miss_table_write(mt->misses, mt->truth_file);
         close_file(mt->truth_file, "truth", mt->truth);
-        g_hash_table_destroy(mt->truth_rows);
+        miss_table_free(mt->misses);
     }
     if (mt->nodes) {
         ram_block_notifier_remove(&mt->ram_notifier);
