@@ -40,6 +40,14 @@
 /* A range grows over new addresses next to it if they are at most this share. */
 #define HPL_GROW_SHARE		8
 
+/*
+ * No range holds more than this share of a process' resident pages, if it is
+ * larger than a huge page: where hot and cold alternate, quarters look alike
+ * from afar, and a small hot spot drowns among its neighbours.
+ */
+#define HPL_MIN_RANGES		64
+#define HPL_COARSE_PAGES	512UL
+
 static unsigned long range_pages(const struct hpl_range *r)
 {
 	return (r->end - r->start) >> PAGE_SHIFT;
@@ -483,12 +491,30 @@ void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms)
 	}
 }
 
-/* The boundary between quarters at which @r should be split, 0 for none. */
-static unsigned int split_point(const struct hpl_range *r)
+/* Resident pages that a range may hold. */
+static unsigned long coarsest(struct hpl_tree *tree)
+{
+	unsigned int nr = clamp(tree->max / 4, 1U, (unsigned int)HPL_MIN_RANGES);
+	unsigned long sum = 0;
+	struct hpl_range *r;
+
+	for (r = hpl_tree_first(tree); r; r = hpl_range_next(r))
+		sum += hpl_range_resident(r);
+	return max(sum / nr, HPL_COARSE_PAGES);
+}
+
+/*
+ * The boundary between quarters at which @r should be split, 0 for none. It
+ * should be if its sides differ, or if it holds more than @coarsest pages.
+ */
+static unsigned int split_point(const struct hpl_range *r,
+				unsigned long coarsest)
 {
 	u64 best = HPL_SPLIT_SIGMA_SQUARED - 1;
 	unsigned int i, at = 0;
 
+	if (hpl_range_resident(r) > coarsest)
+		at = HPL_NR_SUBS / 2;
 	for (i = 1; i < HPL_NR_SUBS; i++) {
 		unsigned long mid = sub_start(r, i);
 		u64 z2;
@@ -507,7 +533,7 @@ static unsigned int split_point(const struct hpl_range *r)
 }
 
 /**
- * hpl_tree_split - split the ranges whose parts differ in heat
+ * hpl_tree_split - split ranges whose parts differ in heat, and coarse ones
  * @tree: the tree
  *
  * Context: allocates; a range that cannot be split for want of memory is left
@@ -517,11 +543,12 @@ static unsigned int split_point(const struct hpl_range *r)
  */
 unsigned int hpl_tree_split(struct hpl_tree *tree)
 {
+	unsigned long coarse = coarsest(tree);
 	struct hpl_range *r, *next;
 	unsigned int nr = 0;
 
 	for (r = hpl_tree_first(tree); r && tree->nr < tree->max; r = next) {
-		unsigned int i = split_point(r);
+		unsigned int i = split_point(r, coarse);
 		struct hpl_range *right;
 		unsigned long mid;
 
@@ -540,9 +567,12 @@ unsigned int hpl_tree_split(struct hpl_tree *tree)
 	return nr;
 }
 
-/* If ranges are @crowded, neighbours merge unless they surely differ. */
+/*
+ * If ranges are @crowded, neighbours merge unless they surely differ. Otherwise
+ * both together may hold at most @coarsest pages.
+ */
 static bool may_merge(const struct hpl_range *a, const struct hpl_range *b,
-		      bool crowded)
+		      bool crowded, unsigned long coarsest)
 {
 	struct hpl_counts ca = hpl_range_sum(a), cb = hpl_range_sum(b);
 	const u32 enough = HPL_MERGE_MIN_SAMPLES * HPL_SAMPLE_ONE;
@@ -551,6 +581,8 @@ static bool may_merge(const struct hpl_range *a, const struct hpl_range *b,
 		return false;
 	if (crowded)
 		return z_squared(ca, cb) < HPL_SPLIT_SIGMA_SQUARED;
+	if (hpl_range_resident(a) + hpl_range_resident(b) > coarsest)
+		return false;
 	if (ca.tried < enough && cb.tried < enough)
 		return min(a->age, b->age) >= HPL_MERGE_MIN_AGE;
 	if (ca.tried < enough || cb.tried < enough)
@@ -573,12 +605,13 @@ static bool may_merge(const struct hpl_range *a, const struct hpl_range *b,
 unsigned int hpl_tree_merge(struct hpl_tree *tree)
 {
 	struct hpl_range *r = hpl_tree_first(tree), *next;
+	unsigned long coarse = coarsest(tree);
 	unsigned int nr = 0;
 
 	while (r && (next = hpl_range_next(r))) {
 		struct hpl_range left = *r;
 
-		if (!may_merge(r, next, tree->nr > tree->max)) {
+		if (!may_merge(r, next, tree->nr > tree->max, coarse)) {
 			r = next;
 			continue;
 		}
