@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HPlacement: tests of the decisions what to move and how much to sample
+ */
+#include "test.h"
+
+static const struct hpl_costs cheap = {
+	.nr_budget = 1000000,
+	.interval_us = 5000,
+	.page_ns = 5000,
+};
+
+/* A range of 1000 resident pages with @hit accessed of @seen samples. */
+static struct hpl_candidate cand(unsigned int owner, unsigned int seen,
+				 unsigned int hit, unsigned long nr_fast)
+{
+	return (struct hpl_candidate){
+		.owner = owner,
+		.start = owner * GIB,
+		.end = owner * GIB + (1000 << PAGE_SHIFT),
+		.counts = {
+			.tried = seen * HPL_SAMPLE_ONE,
+			.seen = seen * HPL_SAMPLE_ONE,
+			.hit = hit * HPL_SAMPLE_ONE,
+		},
+		.nr_fast = nr_fast,
+		.nr_slow = 1000 - nr_fast,
+	};
+}
+
+static struct hpl_candidate *of(struct hpl_candidate *c, unsigned int nr,
+				unsigned int owner)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		if (c[i].owner == owner)
+			return &c[i];
+	abort();
+}
+
+static void policy_uses_free_memory_first(void)
+{
+	struct hpl_candidate c[] = { cand(0, 100, 0, 1000), cand(1, 100, 90, 0),
+				     cand(2, 100, 50, 0) };
+	struct hpl_costs costs = cheap;
+
+	costs.nr_free = 600;
+	EXPECT_EQ(hpl_policy_plan(c, 3, &costs), 1600);
+	EXPECT_EQ(of(c, 3, 1)->nr_promote, 1000);
+	/* Then room is made for the rest, as far as the cold range has pages. */
+	EXPECT_EQ(of(c, 3, 0)->nr_demote, 1000);
+	EXPECT_EQ(of(c, 3, 2)->nr_promote, 600);
+}
+
+static void policy_promotes_the_hottest_into_free_memory(void)
+{
+	struct hpl_candidate c[] = { cand(0, 100, 20, 0), cand(1, 100, 90, 0) };
+	struct hpl_costs costs = cheap;
+
+	costs.nr_free = 1200;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 1200);
+	EXPECT_EQ(of(c, 2, 1)->nr_promote, 1000);
+	EXPECT_EQ(of(c, 2, 0)->nr_promote, 200);
+}
+
+static void policy_respects_the_budget(void)
+{
+	struct hpl_candidate c[] = { cand(0, 100, 0, 1000), cand(1, 100, 90, 0) };
+	struct hpl_costs costs = cheap;
+
+	costs.nr_budget = 77;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 77);
+	EXPECT_EQ(of(c, 2, 1)->nr_promote, 77);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 77);
+	costs.nr_budget = 0;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 0);
+}
+
+static void policy_plans_nothing_for_nothing(void)
+{
+	EXPECT_EQ(hpl_policy_plan(NULL, 0, &cheap), 0);
+}
+
+/* Hot and cold are both touched all the time: the coldest is found still. */
+static void policy_finds_the_coldest_among_the_warm(void)
+{
+	struct hpl_candidate c[8];
+	unsigned int i;
+
+	for (i = 0; i < 7; i++)
+		c[i] = cand(i, 400, 200 - 10 * i, 1000);
+	c[7] = cand(7, 400, 320, 0);
+	EXPECT_EQ(hpl_policy_plan(c, 8, &cheap), 1000);
+	EXPECT_EQ(of(c, 8, 6)->nr_demote, 1000);
+	for (i = 0; i < 6; i++)
+		EXPECT_EQ(of(c, 8, i)->nr_demote, 0);
+}
+
+/* Nothing is gained by an exchange that evidence does not support. */
+static void policy_leaves_equals_alone(void)
+{
+	struct hpl_candidate same[] = { cand(0, 100, 50, 1000),
+					cand(1, 100, 50, 0) };
+	struct hpl_candidate few[] = { cand(0, 15, 0, 1000),
+				       cand(1, 15, 15, 0) };
+	struct hpl_candidate noise[] = { cand(0, 40, 18, 1000),
+					 cand(1, 40, 22, 0) };
+	struct hpl_candidate right[] = { cand(0, 100, 90, 1000),
+					 cand(1, 100, 1, 0) };
+
+	EXPECT_EQ(hpl_policy_plan(same, 2, &cheap), 0);
+	EXPECT_EQ(hpl_policy_plan(few, 2, &cheap), 0);
+	EXPECT_EQ(hpl_policy_plan(noise, 2, &cheap), 0);
+	EXPECT_EQ(hpl_policy_plan(right, 2, &cheap), 0);
+}
+
+/* Idle memory is not promoted, though there is room. */
+static void policy_leaves_the_idle_alone(void)
+{
+	struct hpl_candidate c[] = { cand(0, 100, 0, 0), cand(1, 100, 0, 0) };
+	struct hpl_costs costs = cheap;
+
+	costs.nr_free = 100000;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 0);
+}
+
+static void policy_moves_only_what_pays(void)
+{
+	struct hpl_candidate c[] = { cand(0, 200, 0, 1000), cand(1, 200, 100, 0) };
+	struct hpl_costs costs = cheap;
+
+	/*
+	 * Half of the pages accessed in 100 ms means 0.693 accesses a page, so
+	 * 69 in 10 s, which save 53 ns each: 3673 ns. Two pages are moved for
+	 * it, and the gain must be twice the cost.
+	 */
+	costs.interval_us = 100000;
+	costs.page_ns = 3673 / 4 + 20;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 0);
+	costs.page_ns = 3673 / 4 - 20;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 1000);
+}
+
+/*
+ * Whatever the input: what is promoted is on the slow tier, what is demoted on
+ * the fast one, no range does both, none that is demoted is hotter than one
+ * that is promoted, and budget and free memory suffice.
+ */
+static void policy_keeps_its_promises(void)
+{
+	unsigned int round, i, n;
+
+	for (round = 0; round < 3000; round++) {
+		unsigned long promote = 0, demote = 0, planned;
+		double coldest = 1, hottest = 0;
+		struct hpl_candidate c[64];
+		struct hpl_costs costs = {
+			.nr_free = rnd_below(4) ? 0 : rnd_below(20000),
+			.nr_budget = rnd_below(100000),
+			.interval_us = 1000 + rnd_below(100000),
+			.page_ns = rnd_below(400000),
+		};
+
+		n = 1 + rnd_below(64);
+		for (i = 0; i < n; i++) {
+			unsigned int seen = rnd_below(rnd_below(2) ? 50 : 60000);
+
+			c[i] = cand(i, seen, rnd_below(seen + 1), rnd_below(1001));
+		}
+		planned = hpl_policy_plan(c, n, &costs);
+		for (i = 0; i < n; i++) {
+			double heat = (double)c[i].counts.hit /
+				      (c[i].counts.seen ? c[i].counts.seen : 1);
+
+			EXPECT(c[i].nr_promote <= c[i].nr_slow);
+			EXPECT(c[i].nr_demote <= c[i].nr_fast);
+			EXPECT(!c[i].nr_promote || !c[i].nr_demote);
+			if (c[i].nr_promote && heat < coldest)
+				coldest = heat;
+			if (c[i].nr_demote && heat > hottest)
+				hottest = heat;
+			promote += c[i].nr_promote;
+			demote += c[i].nr_demote;
+		}
+		EXPECT_EQ(planned, promote);
+		EXPECT(promote <= costs.nr_budget);
+		EXPECT(promote <= demote + costs.nr_free);
+		EXPECT(demote <= promote);
+		EXPECT(!demote || hottest < coldest);
+	}
+}
+
+/* Evidence of one small range against a mountain of it still decides. */
+static void policy_compares_unequal_evidence(void)
+{
+	struct hpl_candidate c[] = { cand(0, 65000, 10, 1000),
+				     cand(1, 100, 100, 0) };
+
+	EXPECT_EQ(hpl_policy_plan(c, 2, &cheap), 1000);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 1000);
+}
+
+static void policy_same_input_same_plan(void)
+{
+	struct hpl_candidate a[32], b[32];
+	unsigned int i, j;
+
+	for (i = 0; i < 32; i++)
+		a[i] = b[31 - i] = cand(i, 100, 10 * (i % 8), i % 3 * 500);
+	EXPECT_EQ(hpl_policy_plan(a, 32, &cheap), hpl_policy_plan(b, 32, &cheap));
+	for (j = 0; j < 32; j++) {
+		EXPECT_EQ(a[j].owner, b[j].owner);
+		EXPECT_EQ(a[j].nr_promote, b[j].nr_promote);
+		EXPECT_EQ(a[j].nr_demote, b[j].nr_demote);
+	}
+}
+
+static void policy_samples_follow_the_budget(void)
+{
+	unsigned int nr = 1024, i;
+
+	/* 1000 ns a sample, 2 ms an epoch: 2000 samples, whatever the start. */
+	for (i = 0; i < 10; i++)
+		nr = hpl_policy_nr_samples(nr, nr * 1000ULL, 2000000);
+	EXPECT_IN((double)nr, 1990, 2000);
+	/* Grows at most twofold, shrinks at once, never ends. */
+	EXPECT_EQ(hpl_policy_nr_samples(1000, 1, 2000000), 2000);
+	EXPECT_EQ(hpl_policy_nr_samples(1000, 0, 2000000), 2000);
+	EXPECT_EQ(hpl_policy_nr_samples(1000, 20000000, 2000000), 100);
+	EXPECT(hpl_policy_nr_samples(1000, ~0ULL, 1000) > 0);
+	EXPECT(hpl_policy_nr_samples(0, 0, 1000) > 0);
+	/* The largest budget: an epoch of 60 s on 8192 CPUs. */
+	EXPECT_EQ(hpl_policy_nr_samples(8192, 60000000000ULL * 8192 / 2,
+					60000000000ULL * 8192), 16384);
+}
+
+static void policy_interval_adapts(void)
+{
+	unsigned int us = 5000, i;
+
+	EXPECT_EQ(hpl_policy_interval(5000, 1000, 200, 25000, 1000), 5000);
+	EXPECT_EQ(hpl_policy_interval(5000, 1000, 800, 25000, 1000), 2500);
+	EXPECT_EQ(hpl_policy_interval(5000, 1000, 10, 25000, 1000), 10000);
+	for (i = 0; i < 10; i++)
+		us = hpl_policy_interval(us, 1000, 0, 25000, 1000);
+	EXPECT_EQ(us, 25000);
+	for (i = 0; i < 10; i++)
+		us = hpl_policy_interval(us, 1000, 1000, 25000, 1000);
+	EXPECT_EQ(us, 1000);
+	/* Without samples nothing is learnt; the shortest epoch has a bound. */
+	EXPECT_EQ(hpl_policy_interval(5000, 0, 0, 25000, 1000), 5000);
+	EXPECT_EQ(hpl_policy_interval(5000, 1000, 200, 10, 1000), 1000);
+	EXPECT_EQ(hpl_policy_interval(5000, 1000, 200, 25000, UINT_MAX), 1000);
+	EXPECT(hpl_policy_interval(5000, 1000, 200, 25000, 0) >= 1000);
+}
+
+/* With the interval that the policy chooses, saturated pages are worth a move. */
+static void policy_interval_lets_hot_pages_move(void)
+{
+	struct hpl_costs costs = cheap;
+	unsigned int i, us;
+
+	for (costs.page_ns = 5000; costs.page_ns <= 100000; costs.page_ns += 5000) {
+		struct hpl_candidate c[] = { cand(0, 4000, 0, 1000),
+					     cand(1, 4000, 4000, 0) };
+
+		for (us = 5000, i = 0; i < 20; i++)
+			us = hpl_policy_interval(us, 1000, 1, 1000000,
+						 costs.page_ns);
+		costs.interval_us = us;
+		EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 1000);
+	}
+}
+
+const struct test policy_tests[] = {
+	TEST(policy_uses_free_memory_first),
+	TEST(policy_promotes_the_hottest_into_free_memory),
+	TEST(policy_respects_the_budget),
+	TEST(policy_plans_nothing_for_nothing),
+	TEST(policy_finds_the_coldest_among_the_warm),
+	TEST(policy_leaves_equals_alone),
+	TEST(policy_leaves_the_idle_alone),
+	TEST(policy_moves_only_what_pays),
+	TEST(policy_keeps_its_promises),
+	TEST(policy_compares_unequal_evidence),
+	TEST(policy_same_input_same_plan),
+	TEST(policy_samples_follow_the_budget),
+	TEST(policy_interval_adapts),
+	TEST(policy_interval_lets_hot_pages_move),
+	{}
+};

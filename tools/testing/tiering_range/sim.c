@@ -1,0 +1,518 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HPlacement: simulation of whole machines, up to terabytes
+ *
+ * Accesses to each page are a Poisson process of a rate that depends on its
+ * address. Sampling, trees, policy and moves go on as in mm/tiering_range.c, by
+ * the same functions; only what a kernel is needed for is simulated. Memory is
+ * kept track of in blocks of one or more pages that move together.
+ */
+#include <math.h>
+
+#include "test.h"
+
+#define EPOCH_MS	100
+#define MAX_PROCS	2
+#define MAX_BLOCKS	BIT(20)
+/* As mm/tiering_range.c and mm/tiering_range_sample.c have them. */
+#define MIN_AGE		2
+#define MAX_RANGES	1024
+/* 1% of a CPU at half a microsecond a sample. */
+#define NR_SAMPLES	2000
+/* CPU time to move a page, as the emulated machine measures it. */
+#define PAGE_NS		10000
+
+/**
+ * struct proc - a simulated process
+ * @base: its first address
+ * @nr_blocks: its memory
+ * @rate: accesses per second to each page of a block
+ * @fast: whether a block is on the fast tier
+ * @hot: whether a block belongs to what is to be found
+ * @tree: its ranges
+ */
+struct proc {
+	unsigned long base;
+	unsigned long nr_blocks;
+	float *rate;
+	bool *fast;
+	bool *hot;
+	struct hpl_tree tree;
+};
+
+/**
+ * struct world - a simulated machine
+ * @procs: its processes
+ * @nr_procs: number of @procs
+ * @block_pages: pages in a block
+ * @capacity: blocks of the fast tier
+ * @used: of these, in use
+ * @budget: pages that an epoch may promote
+ * @interval_us: the sampling interval
+ * @nr_promoted: blocks promoted so far
+ * @nr_promoted_hot: of these, hot ones
+ * @nr_demoted: blocks demoted so far
+ * @max_ranges: most ranges that a tree has had
+ */
+struct world {
+	struct proc procs[MAX_PROCS];
+	unsigned int nr_procs;
+	unsigned long block_pages;
+	unsigned long capacity;
+	unsigned long used;
+	unsigned long budget;
+	unsigned int interval_us;
+	unsigned long nr_promoted;
+	unsigned long nr_promoted_hot;
+	unsigned long nr_demoted;
+	unsigned int max_ranges;
+};
+
+static struct world w;
+
+static void proc_add(unsigned long nr_blocks, float rate)
+{
+	struct proc *p = &w.procs[w.nr_procs++];
+	struct hpl_span span;
+	unsigned long i;
+
+	p->base = w.nr_procs * 256 * TIB / 16;
+	p->nr_blocks = nr_blocks;
+	p->rate = malloc(nr_blocks * sizeof(*p->rate));
+	p->fast = calloc(nr_blocks, sizeof(*p->fast));
+	p->hot = calloc(nr_blocks, sizeof(*p->hot));
+	for (i = 0; i < nr_blocks; i++)
+		p->rate[i] = rate;
+	/* First touch: the head of the memory fills the fast tier. */
+	for (i = 0; i < nr_blocks && w.used < w.capacity; i++, w.used++)
+		p->fast[i] = true;
+	span.start = p->base;
+	span.end = p->base + (nr_blocks * w.block_pages << PAGE_SHIFT);
+	hpl_tree_init(&p->tree, MAX_RANGES);
+	EXPECT_EQ(hpl_tree_sync(&p->tree, &span, 1), 0);
+}
+
+/* A machine of @bytes, a quarter of them fast; its tenth moves in four seconds. */
+static void world_init(unsigned long bytes)
+{
+	unsigned long pages = bytes >> PAGE_SHIFT;
+
+	w = (struct world){ .block_pages = max(pages / MAX_BLOCKS, 1UL) };
+	w.capacity = pages / w.block_pages / 4;
+	w.budget = pages / 40 * EPOCH_MS / 1000;
+	w.interval_us = 5000;
+}
+
+static void world_exit(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < w.nr_procs; i++) {
+		free(w.procs[i].rate);
+		free(w.procs[i].fast);
+		free(w.procs[i].hot);
+		hpl_tree_destroy(&w.procs[i].tree);
+	}
+}
+
+/* Blocks [@from, @to) of @p, in 1/1000 of its memory, are hot. */
+static void heat_up(struct proc *p, unsigned int from, unsigned int to,
+		    float rate)
+{
+	unsigned long i;
+
+	for (i = p->nr_blocks * from / 1000; i < p->nr_blocks * to / 1000; i++) {
+		p->rate[i] = rate;
+		p->hot[i] = true;
+	}
+}
+
+static void cool_down(struct proc *p, float rate)
+{
+	unsigned long i;
+
+	for (i = 0; i < p->nr_blocks; i++) {
+		p->rate[i] = rate;
+		p->hot[i] = false;
+	}
+}
+
+static unsigned int weight(const struct hpl_range *r)
+{
+	return ilog2((r->end - r->start) >> PAGE_SHIFT) + 1;
+}
+
+static unsigned long block_of(const struct proc *p, unsigned long addr)
+{
+	return ((addr - p->base) >> PAGE_SHIFT) / w.block_pages;
+}
+
+static void sample(struct proc *p, unsigned int nr, u64 *seen, u64 *hit)
+{
+	u64 total = 0, share;
+	struct hpl_range *r;
+
+	for (r = hpl_tree_first(&p->tree); r; r = hpl_range_next(r))
+		total += weight(r);
+	share = rnd_below(total);
+	for (r = hpl_tree_first(&p->tree); r; r = hpl_range_next(r)) {
+		u64 pages = (r->end - r->start) >> PAGE_SHIFT;
+
+		share += (u64)weight(r) * nr;
+		for (; share >= total; share -= total) {
+			unsigned long addr = r->start +
+					     (rnd_below(pages) << PAGE_SHIFT);
+			unsigned long b = block_of(p, addr);
+			bool young = rnd_unit() < -expm1(-p->rate[b] *
+							 w.interval_us / 1e6);
+
+			hpl_range_count(r, addr, true, young, p->fast[b]);
+			*seen += 1;
+			*hit += young;
+		}
+	}
+}
+
+static unsigned int candidates(struct hpl_candidate *c)
+{
+	unsigned int i, nr = 0;
+	struct hpl_range *r;
+
+	for (i = 0; i < w.nr_procs; i++) {
+		struct hpl_tree *tree = &w.procs[i].tree;
+
+		hpl_tree_decay(tree, EPOCH_MS);
+		hpl_tree_merge(tree);
+		hpl_tree_split(tree);
+		EXPECT(tree->nr <= tree->max);
+		w.max_ranges = max(w.max_ranges, tree->nr);
+		for (r = hpl_tree_first(tree); r; r = hpl_range_next(r)) {
+			unsigned long fast = hpl_range_fast(r);
+
+			if (r->age < MIN_AGE)
+				continue;
+			c[nr++] = (struct hpl_candidate){
+				.owner = i,
+				.start = r->start,
+				.end = r->end,
+				.counts = hpl_range_sum(r),
+				.nr_fast = fast,
+				.nr_slow = hpl_range_resident(r) - fast,
+			};
+		}
+	}
+	return nr;
+}
+
+/* Move @pages of [start, end) from a random place on, as far as there is room. */
+static void move(const struct hpl_candidate *c, unsigned long pages, bool promote)
+{
+	struct proc *p = &w.procs[c->owner];
+	unsigned long first = block_of(p, c->start), done = 0, i;
+	unsigned long nr = block_of(p, c->end - 1) + 1 - first;
+	unsigned long from = rnd_below(nr);
+
+	for (i = 0; i < nr && done < pages; i++) {
+		unsigned long b = first + (from + i) % nr;
+
+		if (p->fast[b] == promote || (promote && w.used == w.capacity))
+			continue;
+		p->fast[b] = promote;
+		done += w.block_pages;
+		w.used += promote ? 1 : -1;
+		w.nr_promoted += promote;
+		w.nr_promoted_hot += promote && p->hot[b];
+		w.nr_demoted += !promote;
+	}
+	hpl_range_moved(hpl_tree_find(&p->tree, c->start), done, promote);
+}
+
+static void epoch(void)
+{
+	static struct hpl_candidate c[MAX_PROCS * MAX_RANGES];
+	struct hpl_costs costs = {
+		.nr_free = (w.capacity - w.used) * w.block_pages,
+		.nr_budget = w.budget,
+		.interval_us = w.interval_us,
+		.page_ns = PAGE_NS,
+	};
+	unsigned int i, nr;
+	u64 seen = 0, hit = 0;
+
+	for (i = 0; i < w.nr_procs; i++)
+		sample(&w.procs[i], NR_SAMPLES / w.nr_procs, &seen, &hit);
+	nr = candidates(c);
+	hpl_policy_plan(c, nr, &costs);
+	for (i = nr; i-- > 0; )
+		if (c[i].nr_demote)
+			move(&c[i], c[i].nr_demote, false);
+	for (i = 0; i < nr; i++)
+		if (c[i].nr_promote)
+			move(&c[i], c[i].nr_promote, true);
+	w.interval_us = hpl_policy_interval(w.interval_us, seen, hit,
+					    EPOCH_MS * 1000 / 4, PAGE_NS);
+}
+
+/* Share of the hot blocks that are on the fast tier. */
+static double recall(void)
+{
+	unsigned long hot = 0, fast = 0, b;
+	unsigned int i;
+
+	for (i = 0; i < w.nr_procs; i++) {
+		struct proc *p = &w.procs[i];
+
+		for (b = 0; b < p->nr_blocks; b++) {
+			hot += p->hot[b];
+			fast += p->hot[b] && p->fast[b];
+		}
+	}
+	return (double)fast / hot;
+}
+
+static double total_blocks(void)
+{
+	double sum = 0;
+	unsigned int i;
+
+	for (i = 0; i < w.nr_procs; i++)
+		sum += w.procs[i].nr_blocks;
+	return sum;
+}
+
+/* Epochs until @goal of the hot set is fast, at most @max + 1. */
+static unsigned int epochs_until(double goal, unsigned int max)
+{
+	unsigned int n;
+
+	for (n = 0; n <= max && recall() < goal; n++)
+		epoch();
+	return n;
+}
+
+static void run(unsigned int epochs)
+{
+	while (epochs--)
+		epoch();
+}
+
+/* Blocks moved as a share of all. */
+static double moved(void)
+{
+	return (w.nr_promoted + w.nr_demoted) / total_blocks();
+}
+
+static double precision(void)
+{
+	return w.nr_promoted ? (double)w.nr_promoted_hot / w.nr_promoted : 0;
+}
+
+/*
+ * A tenth of the memory takes nine tenths of the accesses. It lies slow, and in
+ * @nr_pieces, the first at @at in 1/1000 of the memory.
+ */
+static void find_tenth(unsigned long bytes, unsigned int at,
+		       unsigned int nr_pieces, float rate, unsigned int max_epochs)
+{
+	unsigned int i, piece = 100 / nr_pieces;
+	unsigned int apart = nr_pieces > 1 ? (1000 - at - piece) / (nr_pieces - 1) : 0;
+
+	world_init(bytes);
+	proc_add(bytes / w.block_pages >> PAGE_SHIFT, rate / 81);
+	for (i = 0; i < nr_pieces; i++)
+		heat_up(&w.procs[0], at + i * apart, at + i * apart + piece, rate);
+	printf("# %g GiB, %u hot pieces from %.1f%% on, %g accesses a second:\n",
+	       (double)bytes / GIB, nr_pieces, at / 10., rate);
+	/* With the whole budget, copying alone takes 40 epochs. */
+	EXPECT_IN(epochs_until(0.95, max_epochs), 0, max_epochs);
+	run(20);
+	EXPECT_IN(recall(), 0.95, 1);
+	EXPECT_IN(precision(), 0.9, 1);
+	EXPECT_IN(w.max_ranges, 2, 300);
+	world_exit();
+}
+
+static void sim_finds_the_hot_set_1_gib(void)
+{
+	find_tenth(GIB, 900, 1, 450, 90);
+	find_tenth(GIB, 333, 1, 450, 90);
+	find_tenth(GIB, 251, 4, 450, 150);
+}
+
+static void sim_finds_the_hot_set_64_gib(void)
+{
+	find_tenth(64 * GIB, 900, 1, 200, 90);
+	find_tenth(64 * GIB, 777, 1, 200, 90);
+	find_tenth(64 * GIB, 251, 4, 200, 150);
+}
+
+static void sim_finds_the_hot_set_1_tib(void)
+{
+	find_tenth(TIB, 900, 1, 200, 90);
+	find_tenth(TIB, 517, 1, 200, 90);
+	find_tenth(TIB, 251, 20, 200, 250);
+}
+
+static void sim_finds_the_hot_set_4_tib(void)
+{
+	find_tenth(4 * TIB, 900, 1, 200, 90);
+	find_tenth(4 * TIB, 611, 1, 200, 90);
+	find_tenth(4 * TIB, 251, 20, 200, 250);
+}
+
+/* 200 MB among 160 GB: an eighth of a percent. */
+static void sim_finds_a_needle(void)
+{
+	world_init(160 * GIB);
+	proc_add(w.capacity * 4, 0.5);
+	heat_up(&w.procs[0], 600, 601, 450);
+	EXPECT_IN(epochs_until(0.9, 60), 0, 60);
+	EXPECT_IN(w.max_ranges, 2, 300);
+	world_exit();
+}
+
+static void sim_uniform_access_moves_nothing(void)
+{
+	world_init(GIB);
+	proc_add(w.capacity * 4, 50);
+	run(300);
+	EXPECT_IN(moved(), 0, 0.01);
+	EXPECT_IN(w.max_ranges, 64, 80);
+	world_exit();
+}
+
+static void sim_idle_moves_nothing(void)
+{
+	world_init(64 * GIB);
+	proc_add(w.capacity * 4, 0);
+	run(300);
+	EXPECT_EQ(w.nr_promoted + w.nr_demoted, 0);
+	EXPECT_IN(w.max_ranges, 64, 80);
+	world_exit();
+}
+
+static void sim_hot_set_already_fast_stays(void)
+{
+	world_init(GIB);
+	proc_add(w.capacity * 4, 5);
+	heat_up(&w.procs[0], 50, 150, 450);
+	run(300);
+	EXPECT_IN(recall(), 0.99, 1);
+	EXPECT_IN(moved(), 0, 0.01);
+	world_exit();
+}
+
+static void sim_follows_a_hot_set_that_moves(void)
+{
+	world_init(GIB);
+	proc_add(w.capacity * 4, 5);
+	heat_up(&w.procs[0], 900, 1000, 450);
+	EXPECT_IN(epochs_until(0.95, 90), 0, 90);
+	run(100);
+	cool_down(&w.procs[0], 5);
+	heat_up(&w.procs[0], 400, 500, 450);
+	EXPECT_IN(epochs_until(0.95, 120), 0, 120);
+	run(20);
+	EXPECT_IN(recall(), 0.95, 1);
+	world_exit();
+}
+
+/*
+ * The fast tier is full of pages that are touched again and again too. A policy
+ * with coarse classes finds all of them warm and demotes none.
+ */
+static void sim_demotes_the_warm(void)
+{
+	world_init(GIB);
+	proc_add(w.capacity * 4, 100);
+	heat_up(&w.procs[0], 900, 1000, 450);
+	EXPECT_IN(epochs_until(0.95, 120), 0, 120);
+	EXPECT_IN((double)w.nr_demoted / w.procs[0].nr_blocks, 0.09, 0.2);
+	world_exit();
+}
+
+/* Free fast memory is used before anything is demoted. */
+static void sim_uses_free_memory(void)
+{
+	world_init(GIB);
+	w.used = w.capacity;
+	proc_add(w.capacity * 4, 5);
+	w.used = 0;
+	heat_up(&w.procs[0], 900, 1000, 450);
+	EXPECT_IN(epochs_until(0.95, 90), 0, 90);
+	EXPECT_EQ(w.nr_demoted, 0);
+	world_exit();
+}
+
+/* A busy process gets the fast memory that an idle one holds. */
+static void sim_two_processes(void)
+{
+	world_init(GIB);
+	proc_add(w.capacity, 0.1);
+	proc_add(w.capacity, 0.1);
+	heat_up(&w.procs[1], 0, 1000, 450);
+	EXPECT_EQ(recall(), 0);
+	EXPECT_IN(epochs_until(0.95, 200), 0, 200);
+	world_exit();
+}
+
+/*
+ * Every tenth page is hot: no range can tell them apart, and moving at random
+ * is useless. Then nothing must move rather than everything.
+ */
+static void sim_scattered_pages_are_left(void)
+{
+	unsigned long i;
+
+	world_init(GIB);
+	proc_add(w.capacity * 4, 5);
+	for (i = 0; i < w.procs[0].nr_blocks; i += 10) {
+		w.procs[0].rate[i] = 450;
+		w.procs[0].hot[i] = true;
+	}
+	run(300);
+	EXPECT_IN(moved(), 0, 0.02);
+	world_exit();
+}
+
+/* Many small hot and cold mappings: the bound of ranges is kept. */
+static void sim_many_mappings(void)
+{
+	static struct hpl_span spans[4000];
+	unsigned int i, n;
+	struct proc *p;
+
+	world_init(GIB);
+	proc_add(w.capacity * 4, 5);
+	p = &w.procs[0];
+	for (i = 0; i < ARRAY_SIZE(spans); i++) {
+		spans[i].start = p->base + ((i * 65UL) << PAGE_SHIFT);
+		spans[i].end = spans[i].start + (64UL << PAGE_SHIFT);
+	}
+	n = hpl_spans_coalesce(spans, ARRAY_SIZE(spans), MAX_RANGES / 2);
+	EXPECT(n <= MAX_RANGES / 2);
+	EXPECT_EQ(hpl_tree_sync(&p->tree, spans, n), 0);
+	heat_up(p, 900, 1000, 450);
+	run(200);
+	EXPECT_IN(recall(), 0.9, 1);
+	EXPECT(w.max_ranges <= MAX_RANGES);
+	world_exit();
+}
+
+const struct test sim_tests[] = {
+	TEST(sim_finds_the_hot_set_1_gib),
+	TEST(sim_finds_the_hot_set_64_gib),
+	TEST(sim_finds_the_hot_set_1_tib),
+	TEST(sim_finds_the_hot_set_4_tib),
+	TEST(sim_finds_a_needle),
+	TEST(sim_uniform_access_moves_nothing),
+	TEST(sim_idle_moves_nothing),
+	TEST(sim_hot_set_already_fast_stays),
+	TEST(sim_follows_a_hot_set_that_moves),
+	TEST(sim_demotes_the_warm),
+	TEST(sim_uses_free_memory),
+	TEST(sim_two_processes),
+	TEST(sim_scattered_pages_are_left),
+	TEST(sim_many_mappings),
+	{}
+};

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * HPlacement: userspace counterparts of what tree and policy see of the kernel
+ *
+ * Included before each source file by the compiler's -include. It has the guard
+ * of mm/tiering_range_internal.h, whose contents are then left out, so that the
+ * kernel's files are compiled as they are.
+ */
+#ifndef _MM_TIERING_RANGE_INTERNAL_H
+#define _MM_TIERING_RANGE_INTERNAL_H
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <linux/bits.h>
+#include <linux/compiler.h>
+#include <linux/gfp.h>
+#include <linux/kernel.h>
+#include <linux/list.h>
+#include <linux/log2.h>
+#include <linux/math64.h>
+#include <linux/rbtree.h>
+#include <linux/types.h>
+
+#define HPL_GFP		GFP_KERNEL
+
+#define PAGE_SHIFT	12
+#define PAGE_SIZE	(1UL << PAGE_SHIFT)
+#define PAGE_MASK	(~(PAGE_SIZE - 1))
+
+#define HPL_GFP		GFP_KERNEL
+
+#define min3(x, y, z)	min((typeof(x))min(x, y), z)
+#define clamp_t(type, val, lo, hi)					\
+	min_t(type, max_t(type, val, lo), hi)
+
+static inline u64 div64_u64(u64 dividend, u64 divisor)
+{
+	return dividend / divisor;
+}
+
+static inline u64 div_u64(u64 dividend, u32 divisor)
+{
+	return dividend / divisor;
+}
+
+#define rb_entry_safe(ptr, type, member)				\
+	({								\
+		typeof(ptr) ____ptr = (ptr);				\
+		____ptr ? rb_entry(____ptr, type, member) : NULL;	\
+	})
+
+/* The tests' own allocator counts what is live and fails on demand. */
+void *kzalloc(size_t size, gfp_t gfp);
+void kfree(void *p);
+
+/* Unlike qsort(), the kernel's sort() may be given a function for swapping. */
+static inline void sort(void *base, size_t num, size_t size,
+			int (*cmp)(const void *a, const void *b), void *swap)
+{
+	(void)swap;
+	if (num)
+		qsort(base, num, size, cmp);
+}
+
+#endif /* _MM_TIERING_RANGE_INTERNAL_H */
