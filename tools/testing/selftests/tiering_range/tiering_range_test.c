@@ -1,0 +1,963 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HPlacement: tests in a running kernel
+ *
+ * Needs root, a node with CPUs (the fast tier) and one without (the slow one).
+ * Where a test waits, it goes on accessing memory until what it waits for is
+ * seen in /proc/vmstat or by move_pages(2), or a deadline has passed.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/io_uring.h>
+#include <linux/mempolicy.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../kselftest_harness.h"
+
+/* The names of the counters are those of the kernel's own list. */
+#define CONFIG_HPLACEMENT
+#include "../../../../include/linux/tiering_range.h"
+
+#define KNOBS		"/sys/kernel/mm/hplacement/"
+#define CGROUP		"/sys/fs/cgroup"
+#define DEBUGFS		"/sys/kernel/debug/"
+#define PAGE		4096UL
+#define MIB		(1UL << 20)
+#define WORDS		(PAGE / sizeof(uint64_t))
+
+/* Small enough to stay hot on an emulated CPU of a kernel full of checks. */
+#define HOT_BYTES	(2 * MIB)
+#define HOT_PAGES	(HOT_BYTES / PAGE)
+
+/* Guest time after which what was waited for will not come. */
+#define DEADLINE_S	60
+#define TEST_S		150
+
+static const char * const counters[] = {
+	HPL_VM_EVENTS(HPL_VM_EVENT_TEXT)
+};
+
+#define NR_COUNTERS	(sizeof(counters) / sizeof(counters[0]))
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+/* Returns 0 or a negative error. */
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY), err = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, text, strlen(text)) < 0)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+static int read_file(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, buf, size - 1);
+	close(fd);
+	if (n < 0)
+		return -errno;
+	buf[n] = 0;
+	buf[strcspn(buf, "\n")] = 0;
+	return 0;
+}
+
+static int set_knob(const char *name, const char *value)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), KNOBS "%s", name);
+	return write_file(path, value);
+}
+
+static const char *get_knob(const char *name)
+{
+	static char value[64];
+	char path[128];
+
+	snprintf(path, sizeof(path), KNOBS "%s", name);
+	return read_file(path, value, sizeof(value)) ? "" : value;
+}
+
+/* A counter of /proc/vmstat, -1 if there is none of this name. */
+static long long vmstat(const char *name)
+{
+	long long value, found = -1;
+	FILE *f = fopen("/proc/vmstat", "r");
+	char word[64];
+
+	while (f && fscanf(f, "%63s %lld", word, &value) == 2)
+		if (!strcmp(word, name))
+			found = value;
+	if (f)
+		fclose(f);
+	return found;
+}
+
+static int first_node(const char *file)
+{
+	char buf[64], path[128];
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/%s", file);
+	if (read_file(path, buf, sizeof(buf)) || !*buf)
+		return -1;
+	return atoi(buf);
+}
+
+static int fast_node(void)
+{
+	return first_node("has_cpu");
+}
+
+/* A node with memory and no CPUs, -1 for none. */
+static int slow_node(void)
+{
+	char path[64], buf[64];
+	int n;
+
+	for (n = 0; n < 64; n++) {
+		snprintf(path, sizeof(path),
+			 "/sys/devices/system/node/node%d/cpulist", n);
+		if (!read_file(path, buf, sizeof(buf)) && !*buf)
+			return n;
+	}
+	return -1;
+}
+
+static void policy(int mode, int node)
+{
+	unsigned long mask = node < 0 ? 0 : 1UL << node;
+
+	syscall(SYS_set_mempolicy, mode, node < 0 ? NULL : &mask, 64);
+}
+
+/* Share of the pages of @pid on @node, every @stride-th looked at. */
+static double share_on(int pid, char *mem, size_t bytes, int node,
+		       size_t stride)
+{
+	size_t nr = bytes / PAGE / stride, i, there = 0;
+	void **pages = calloc(nr, sizeof(*pages));
+	int *status = calloc(nr, sizeof(*status));
+
+	for (i = 0; i < nr; i++)
+		pages[i] = mem + i * stride * PAGE;
+	if (!syscall(SYS_move_pages, pid, nr, pages, NULL, status, 0))
+		for (i = 0; i < nr; i++)
+			there += status[i] == node;
+	free(pages);
+	free(status);
+	return (double)there / nr;
+}
+
+/* Each word of a buffer knows its place. */
+static void fill(char *mem, size_t bytes)
+{
+	uint64_t *word = (uint64_t *)mem;
+	size_t i;
+
+	for (i = 0; i < bytes / sizeof(*word); i++)
+		word[i] = i * 0x9e3779b97f4a7c15 ^ bytes;
+}
+
+static size_t wrong_words(const char *mem, size_t bytes)
+{
+	const uint64_t *word = (const uint64_t *)mem;
+	size_t i, wrong = 0;
+
+	for (i = 0; i < bytes / sizeof(*word); i++)
+		wrong += word[i] != (i * 0x9e3779b97f4a7c15 ^ bytes);
+	return wrong;
+}
+
+/* A filled buffer on @node, bound to nothing. */
+static char *buffer_on(int node, size_t bytes)
+{
+	char *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		return NULL;
+	madvise(mem, bytes, MADV_NOHUGEPAGE);
+	policy(MPOL_BIND, node);
+	fill(mem, bytes);
+	policy(MPOL_DEFAULT, -1);
+	return mem;
+}
+
+/* Read each page of a buffer a few times: keeps it hot, changes nothing. */
+static void touch(const char *mem, size_t bytes)
+{
+	size_t pass, at;
+
+	for (pass = 0; pass < 20; pass++)
+		for (at = 0; at < bytes; at += PAGE)
+			(void)*(const volatile char *)(mem + at +
+						       pass * 64 % PAGE);
+}
+
+/* Keep a buffer hot until @goal of it is on @node; false if that never comes. */
+static bool touch_until(char *mem, size_t bytes, int node, double goal)
+{
+	double end = now() + DEADLINE_S;
+
+	while (now() < end) {
+		touch(mem, bytes);
+		if (share_on(0, mem, bytes, node, 1) >= goal)
+			return true;
+	}
+	return false;
+}
+
+/* Keep a buffer hot until a counter has grown by @by. */
+static bool touch_until_counted(char *mem, size_t bytes, const char *name,
+				long long by)
+{
+	long long goal = vmstat(name) + by;
+	double end = now() + DEADLINE_S;
+
+	while (now() < end) {
+		touch(mem, bytes);
+		if (vmstat(name) >= goal)
+			return true;
+	}
+	return false;
+}
+
+/* The id of the first task whose name starts with @name, 0 for none. */
+static int find_task(const char *name, int after)
+{
+	DIR *dir = opendir("/proc");
+	struct dirent *d;
+	int found = 0;
+
+	while (dir && (d = readdir(dir))) {
+		char path[300], comm[64];
+		int pid = atoi(d->d_name);
+
+		if (pid <= after || (found && pid > found))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+		if (!read_file(path, comm, sizeof(comm)) &&
+		    !strncmp(comm, name, strlen(name)))
+			found = pid;
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+static void defaults(void)
+{
+	set_knob("enabled", "0");
+	set_knob("epoch_ms", "100");
+	set_knob("overhead_permille", "10");
+	set_knob("migrate_mbps", "256");
+	set_knob("max_ranges", "1024");
+	set_knob("sample_source", "auto");
+}
+
+/* Tests of the files, which need no tiers. */
+FIXTURE(files) {
+	int unused;
+};
+
+FIXTURE_SETUP(files)
+{
+	(void)self;
+	if (access(KNOBS, F_OK))
+		SKIP(return, "no " KNOBS ": a kernel without HPLACEMENT");
+	if (geteuid())
+		SKIP(return, "must be run as root");
+	defaults();
+}
+
+FIXTURE_TEARDOWN(files)
+{
+	(void)self;
+	defaults();
+}
+
+TEST_F(files, belong_to_root_alone)
+{
+	static const char * const names[] = {
+		"enabled", "sample_source", "epoch_ms", "overhead_permille",
+		"migrate_mbps", "max_ranges",
+	};
+	struct dirent *d;
+	unsigned int nr = 0;
+	DIR *dir;
+	size_t i;
+	pid_t pid;
+	int status;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char path[128];
+		struct stat st;
+
+		snprintf(path, sizeof(path), KNOBS "%s", names[i]);
+		ASSERT_EQ(stat(path, &st), 0) TH_LOG("%s", path);
+		EXPECT_EQ(st.st_mode & 07777, 0600) TH_LOG("%s", path);
+		EXPECT_EQ(st.st_uid, 0);
+	}
+	dir = opendir(KNOBS);
+	ASSERT_NE(dir, NULL);
+	while ((d = readdir(dir)))
+		nr += d->d_name[0] != '.';
+	closedir(dir);
+	EXPECT_EQ(nr, sizeof(names) / sizeof(names[0]));
+
+	pid = fork();
+	if (!pid) {
+		if (setuid(65534))
+			_exit(2);
+		_exit(set_knob("enabled", "1") == -EACCES ? 0 : 1);
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_EQ(status, 0);
+	EXPECT_STREQ(get_knob("enabled"), "0");
+}
+
+TEST_F(files, accept_their_bounds_only)
+{
+	static const struct {
+		const char *name, *low, *high, *below, *above;
+	} knobs[] = {
+		{ "epoch_ms", "10", "60000", "9", "60001" },
+		{ "overhead_permille", "1", "1000", "0", "1001" },
+		{ "migrate_mbps", "1", "1048576", "0", "1048577" },
+		{ "max_ranges", "16", "65536", "15", "65537" },
+	};
+	static const char * const nonsense[] = { "abc", " ", "-1", "1 2", "1.5",
+						 "10x" };
+	size_t i, j;
+
+	for (i = 0; i < sizeof(knobs) / sizeof(knobs[0]); i++) {
+		const char *name = knobs[i].name;
+
+		EXPECT_EQ(set_knob(name, knobs[i].low), 0) TH_LOG("%s", name);
+		EXPECT_STREQ(get_knob(name), knobs[i].low);
+		EXPECT_EQ(set_knob(name, knobs[i].below), -ERANGE);
+		EXPECT_EQ(set_knob(name, knobs[i].high), 0);
+		EXPECT_STREQ(get_knob(name), knobs[i].high);
+		EXPECT_EQ(set_knob(name, knobs[i].above), -ERANGE);
+		EXPECT_EQ(set_knob(name, "4294967296"), -ERANGE);
+		EXPECT_EQ(set_knob(name, "99999999999999999999"), -ERANGE);
+		for (j = 0; j < sizeof(nonsense) / sizeof(nonsense[0]); j++)
+			EXPECT_EQ(set_knob(name, nonsense[j]), -EINVAL)
+				TH_LOG("%s '%s'", name, nonsense[j]);
+		EXPECT_STREQ(get_knob(name), knobs[i].high);
+	}
+}
+
+TEST_F(files, enabled_is_a_switch)
+{
+	EXPECT_EQ(set_knob("enabled", "2"), -EINVAL);
+	EXPECT_EQ(set_knob("enabled", "x"), -EINVAL);
+	EXPECT_STREQ(get_knob("enabled"), "0");
+	EXPECT_EQ(find_task("khplaced", 0), 0);
+	EXPECT_EQ(set_knob("enabled", "1"), 0);
+	EXPECT_EQ(set_knob("enabled", "1"), 0);
+	EXPECT_STREQ(get_knob("enabled"), "1");
+	EXPECT_GT(find_task("khplaced", 0), 0);
+	EXPECT_EQ(set_knob("enabled", "0"), 0);
+	EXPECT_EQ(set_knob("enabled", "0"), 0);
+	EXPECT_EQ(find_task("khplaced", 0), 0);
+	EXPECT_EQ(find_task("khplmig", 0), 0);
+}
+
+TEST_F(files, sample_source_is_one_of_the_known)
+{
+	EXPECT_STREQ(get_knob("sample_source"), "[auto] abit");
+	EXPECT_EQ(set_knob("sample_source", "abit"), 0);
+	EXPECT_STREQ(get_knob("sample_source"), "auto [abit]");
+	EXPECT_EQ(set_knob("sample_source", "pebs"), -EINVAL);
+	EXPECT_EQ(set_knob("sample_source", "[abit]"), -EINVAL);
+	EXPECT_STREQ(get_knob("sample_source"), "auto [abit]");
+}
+
+TEST_F(files, vmstat_has_just_the_counters_of_the_header)
+{
+	FILE *f = fopen("/proc/vmstat", "r");
+	unsigned int nr = 0;
+	long long value;
+	char word[64];
+	size_t i;
+
+	ASSERT_NE(f, NULL);
+	while (fscanf(f, "%63s %lld", word, &value) == 2)
+		nr += !strncmp(word, "hpl_", 4);
+	fclose(f);
+	EXPECT_EQ(nr, NR_COUNTERS);
+	for (i = 0; i < NR_COUNTERS; i++)
+		EXPECT_GE(vmstat(counters[i]), 0) TH_LOG("%s", counters[i]);
+}
+
+/* Tests of placement, which need a fast and a slow node. */
+FIXTURE(tiers) {
+	int fast;
+	int slow;
+};
+
+FIXTURE_SETUP(tiers)
+{
+	if (access(KNOBS, F_OK))
+		SKIP(return, "no " KNOBS ": a kernel without HPLACEMENT");
+	if (geteuid())
+		SKIP(return, "must be run as root");
+	self->fast = fast_node();
+	self->slow = slow_node();
+	if (self->fast < 0 || self->slow < 0)
+		SKIP(return, "no node without CPUs: one memory tier only");
+	defaults();
+	/* Twice the default, so that tests take half the time. */
+	set_knob("epoch_ms", "50");
+	ASSERT_EQ(set_knob("enabled", "1"), 0);
+}
+
+FIXTURE_TEARDOWN(tiers)
+{
+	(void)self;
+	defaults();
+}
+
+TEST_F_TIMEOUT(tiers, hot_memory_is_promoted_unharmed, TEST_S)
+{
+	long long before = vmstat("hpl_promote_done_anon");
+	char *mem = buffer_on(self->slow, 64 * MIB);
+	char *hot = mem + 40 * MIB;
+
+	ASSERT_NE(mem, NULL);
+	ASSERT_EQ(share_on(0, mem, 64 * MIB, self->slow, 1), 1);
+	EXPECT_TRUE(touch_until(hot, HOT_BYTES, self->fast, 0.95));
+	EXPECT_GE(vmstat("hpl_promote_done_anon") - before,
+		  (long long)(HOT_PAGES * 9 / 10));
+	/* Most of what was not touched has stayed. */
+	EXPECT_GT(share_on(0, mem, 64 * MIB, self->slow, 1), 0.5);
+	EXPECT_EQ(wrong_words(mem, 64 * MIB), 0);
+}
+
+TEST_F_TIMEOUT(tiers, cold_memory_makes_room, TEST_S)
+{
+	long long before = vmstat("hpl_demote_done_anon");
+	const size_t bytes = 384 * MIB;
+	char *mem, *hot;
+
+	mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(mem, MAP_FAILED);
+	madvise(mem, bytes, MADV_NOHUGEPAGE);
+	fill(mem, bytes);
+	hot = mem + bytes - HOT_BYTES;
+	if (share_on(0, hot, HOT_BYTES, self->slow, 1) < 0.9)
+		SKIP(return, "fast node too large to be filled");
+	EXPECT_TRUE(touch_until(hot, HOT_BYTES, self->fast, 0.95));
+	EXPECT_GT(vmstat("hpl_demote_done_anon"), before);
+	EXPECT_EQ(wrong_words(mem, bytes), 0);
+}
+
+TEST_F_TIMEOUT(tiers, counters_never_fall, TEST_S)
+{
+	long long last[NR_COUNTERS] = {}, epochs = vmstat("hpl_epochs");
+	char *mem = buffer_on(self->slow, 16 * MIB);
+	double end = now() + DEADLINE_S;
+	size_t i;
+
+	ASSERT_NE(mem, NULL);
+	while (vmstat("hpl_epochs") < epochs + 40 && now() < end) {
+		touch(mem, HOT_BYTES);
+		for (i = 0; i < NR_COUNTERS; i++) {
+			long long value = vmstat(counters[i]);
+
+			ASSERT_GE(value, last[i]) TH_LOG("%s", counters[i]);
+			last[i] = value;
+		}
+	}
+	EXPECT_GE(vmstat("hpl_epochs"), epochs + 40);
+	EXPECT_GT(vmstat("hpl_sample_abit"), 0);
+	EXPECT_GT(vmstat("hpl_sample_ns"), 0);
+	EXPECT_GT(vmstat("hpl_classify_ns"), 0);
+	EXPECT_GE(vmstat("hpl_promote_tried_anon"),
+		  vmstat("hpl_promote_done_anon"));
+}
+
+/* Pin a buffer as io_uring does for registered ones; returns its fd. */
+static int pin(char *mem, size_t bytes)
+{
+	struct io_uring_params params = {};
+	struct iovec iov = { mem, bytes };
+	int fd = syscall(SYS_io_uring_setup, 1, &params);
+
+	if (fd >= 0 && syscall(SYS_io_uring_register, fd,
+			       IORING_REGISTER_BUFFERS, &iov, 1)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
+/* AnonHugePages of all of this process, in kB. */
+static long huge_kb(void)
+{
+	FILE *f = fopen("/proc/self/smaps_rollup", "r");
+	char line[256];
+	long kb = -1;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "AnonHugePages: %ld", &kb) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kb;
+}
+
+/* A huge page on @node. */
+static char *huge_on(int node)
+{
+	char *mem = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		return NULL;
+	mem = (char *)(((uintptr_t)mem + 2 * MIB - 1) & ~(2 * MIB - 1));
+	madvise(mem, 2 * MIB, MADV_HUGEPAGE);
+	policy(MPOL_BIND, node);
+	fill(mem, 2 * MIB);
+	policy(MPOL_DEFAULT, -1);
+	return mem;
+}
+
+/*
+ * As hot as a buffer that is promoted meanwhile, and yet left alone: what its
+ * owner has bound, locked, pinned, or has as huge pages.
+ */
+TEST_F_TIMEOUT(tiers, what_must_stay_stays, TEST_S)
+{
+	unsigned long slow = 1UL << self->slow, both = slow | 1UL << self->fast;
+	enum { FREE, BOUND, SPREAD, LOCKED, PINNED, HUGE, NR };
+	static const char * const kinds[] = {
+		"free", "bound", "interleaved", "locked", "pinned", "huge",
+	};
+	const size_t bytes = 1 * MIB;
+	char *mem[NR];
+	long huge;
+	int i, fd;
+	double end;
+
+	for (i = 0; i < NR; i++) {
+		mem[i] = i == HUGE ? huge_on(self->slow) :
+				     buffer_on(self->slow, bytes);
+		ASSERT_NE(mem[i], NULL);
+	}
+	huge = huge_kb();
+	EXPECT_GE(huge, 2048);
+	ASSERT_EQ(syscall(SYS_mbind, mem[BOUND], bytes, MPOL_BIND, &slow, 64, 0), 0);
+	ASSERT_EQ(syscall(SYS_mbind, mem[SPREAD], bytes, MPOL_INTERLEAVE, &both,
+			  64, 0), 0);
+	ASSERT_EQ(mlock(mem[LOCKED], bytes), 0);
+	fd = pin(mem[PINNED], bytes);
+	ASSERT_GE(fd, 0) TH_LOG("io_uring: %s", strerror(errno));
+	for (i = 0; i < NR; i++)
+		ASSERT_EQ(share_on(0, mem[i], bytes, self->slow, 1), 1)
+			TH_LOG("%s", kinds[i]);
+
+	for (end = now() + DEADLINE_S; now() < end; ) {
+		for (i = 0; i < NR; i++)
+			touch(mem[i], bytes);
+		if (share_on(0, mem[FREE], bytes, self->fast, 1) > 0.95 &&
+		    vmstat("hpl_promote_failed_pinned") > 0)
+			break;
+	}
+	EXPECT_GT(share_on(0, mem[FREE], bytes, self->fast, 1), 0.95);
+	EXPECT_GT(vmstat("hpl_promote_failed_pinned"), 0);
+	for (i = BOUND; i < NR; i++) {
+		EXPECT_EQ(share_on(0, mem[i], bytes, self->slow, 1), 1)
+			TH_LOG("%s", kinds[i]);
+		EXPECT_EQ(wrong_words(mem[i], i == HUGE ? 2 * MIB : bytes), 0);
+	}
+	EXPECT_EQ(huge_kb(), huge);
+	close(fd);
+}
+
+TEST_F_TIMEOUT(tiers, merged_pages_stay, TEST_S)
+{
+	char *free_mem = buffer_on(self->slow, HOT_BYTES);
+	char *mem = buffer_on(self->slow, HOT_BYTES), buf[32];
+	double end = now() + DEADLINE_S;
+
+	ASSERT_NE(mem, NULL);
+	if (access("/sys/kernel/mm/ksm/run", W_OK))
+		SKIP(return, "no KSM");
+	memset(mem, 0x5a, HOT_BYTES);
+	ASSERT_EQ(madvise(mem, HOT_BYTES, MADV_MERGEABLE), 0);
+	write_file("/sys/kernel/mm/ksm/pages_to_scan", "20000");
+	set_knob("enabled", "0");
+	ASSERT_EQ(write_file("/sys/kernel/mm/ksm/run", "1"), 0);
+	do {
+		touch(mem, HOT_BYTES);
+		read_file("/sys/kernel/mm/ksm/pages_sharing", buf, sizeof(buf));
+	} while (strtoul(buf, NULL, 10) < HOT_PAGES / 2 && now() < end);
+	EXPECT_GE(strtoul(buf, NULL, 10), HOT_PAGES / 2);
+	set_knob("enabled", "1");
+	for (end = now() + DEADLINE_S; now() < end; ) {
+		touch(mem, HOT_BYTES);
+		touch(free_mem, HOT_BYTES);
+		if (share_on(0, free_mem, HOT_BYTES, self->fast, 1) > 0.95)
+			break;
+	}
+	EXPECT_GT(share_on(0, free_mem, HOT_BYTES, self->fast, 1), 0.95);
+	EXPECT_EQ(share_on(0, mem, HOT_BYTES, self->slow, 1), 1);
+	EXPECT_EQ(mem[12345], 0x5a);
+	write_file("/sys/kernel/mm/ksm/run", "2");
+}
+
+/* A child that has a filled hot buffer on the slow node; tells where by a pipe. */
+static pid_t hot_child(const char *group, int slow, char **where)
+{
+	int pipes[2];
+	pid_t pid;
+
+	if (pipe(pipes))
+		return -1;
+	pid = fork();
+	if (!pid) {
+		char path[256], *mem = NULL;
+
+		snprintf(path, sizeof(path), "%s/cgroup.procs", group);
+		if (!group || !write_file(path, "0"))
+			mem = buffer_on(slow, HOT_BYTES);
+		if (write(pipes[1], &mem, sizeof(mem)) != sizeof(mem) || !mem)
+			_exit(1);
+		while (getppid() != 1) {
+			touch(mem, HOT_BYTES);
+			if (wrong_words(mem, HOT_BYTES))
+				_exit(2);
+		}
+		_exit(0);
+	}
+	close(pipes[1]);
+	if (read(pipes[0], where, sizeof(*where)) != sizeof(*where))
+		*where = NULL;
+	close(pipes[0]);
+	return pid;
+}
+
+/* Ends a child of hot_child(); 0 if it found no fault in its memory. */
+static int end_child(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGKILL);
+	if (waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? 0 : status;
+}
+
+static int make_group(const char *path, const char *file, const char *value)
+{
+	char full[256];
+	int err;
+
+	write_file(CGROUP "/cgroup.subtree_control", "+cpuset +memory");
+	rmdir(path);
+	if (mkdir(path, 0755))
+		return -errno;
+	snprintf(full, sizeof(full), "%s/%s", path, file);
+	err = write_file(full, value);
+	if (err)
+		rmdir(path);
+	return err;
+}
+
+TEST_F_TIMEOUT(tiers, cpuset_is_respected, TEST_S)
+{
+	const char *group = CGROUP "/hpl-cpuset";
+	char mems[16], *theirs, *mine;
+	pid_t pid;
+	int err;
+
+	snprintf(mems, sizeof(mems), "%d", self->slow);
+	err = make_group(group, "cpuset.mems", mems);
+	if (err)
+		SKIP(return, "no cpuset: %s", strerror(-err));
+	mine = buffer_on(self->slow, HOT_BYTES);
+	pid = hot_child(group, self->slow, &theirs);
+	EXPECT_NE(theirs, NULL);
+	EXPECT_TRUE(touch_until(mine, HOT_BYTES, self->fast, 0.95));
+	EXPECT_EQ(share_on(pid, theirs, HOT_BYTES, self->slow, 1), 1);
+	EXPECT_EQ(end_child(pid), 0);
+	EXPECT_EQ(rmdir(group), 0);
+}
+
+TEST_F_TIMEOUT(tiers, memory_group_keeps_its_charge, TEST_S)
+{
+	const char *group = CGROUP "/hpl-memory";
+	double end = now() + DEADLINE_S;
+	char *theirs, buf[64];
+	pid_t pid;
+	int err;
+
+	err = make_group(group, "memory.max", "8388608");
+	if (err)
+		SKIP(return, "no memory cgroup: %s", strerror(-err));
+	pid = hot_child(group, self->slow, &theirs);
+	EXPECT_NE(theirs, NULL);
+	while (now() < end &&
+	       share_on(pid, theirs, HOT_BYTES, self->fast, 1) < 0.95)
+		sched_yield();
+	EXPECT_GE(share_on(pid, theirs, HOT_BYTES, self->fast, 1), 0.95);
+	ASSERT_EQ(read_file(CGROUP "/hpl-memory/memory.current", buf, sizeof(buf)), 0);
+	EXPECT_GE(atol(buf), (long)HOT_BYTES);
+	EXPECT_LE(atol(buf), (long)(8 * MIB));
+	EXPECT_EQ(end_child(pid), 0);
+	/* All is given back. */
+	for (end = now() + DEADLINE_S; rmdir(group) && now() < end; )
+		sched_yield();
+	EXPECT_NE(access(group, F_OK), 0);
+}
+
+/* What a process may do to its memory while it is looked at and moved. */
+static void unrest(int slow)
+{
+	char *mem = buffer_on(slow, 8 * MIB), *to;
+	int status;
+	pid_t pid;
+
+	if (!mem)
+		_exit(1);
+	touch(mem, HOT_BYTES);
+	pid = fork();
+	if (!pid) {
+		memset(mem, 1, 4 * MIB);
+		touch(mem, 8 * MIB);
+		execl("/bin/true", "true", NULL);
+		_exit(3);
+	}
+	munmap(mem + 2 * MIB, 1 * MIB);
+	to = mremap(mem + 4 * MIB, 2 * MIB, 4 * MIB, MREMAP_MAYMOVE);
+	if (to == MAP_FAILED)
+		_exit(4);
+	touch(to, 2 * MIB);
+	madvise(mem, 1 * MIB, MADV_DONTNEED);
+	mprotect(mem + 7 * MIB, 1 * MIB, PROT_READ);
+	if (*(uint64_t *)(to + 8) != ((4 * MIB / 8 + 1) * 0x9e3779b97f4a7c15 ^ 8 * MIB))
+		_exit(5);
+	if (waitpid(pid, &status, 0) != pid || status)
+		_exit(6);
+	_exit(0);
+}
+
+TEST_F_TIMEOUT(tiers, processes_come_and_go, TEST_S)
+{
+	long long epochs = vmstat("hpl_epochs");
+	double end = now() + DEADLINE_S;
+	unsigned int nr = 0;
+
+	while ((vmstat("hpl_epochs") < epochs + 60 || nr < 40) && now() < end) {
+		pid_t pid = fork();
+		int status;
+
+		ASSERT_GE(pid, 0);
+		if (!pid)
+			unrest(self->slow);
+		ASSERT_EQ(waitpid(pid, &status, 0), pid);
+		ASSERT_EQ(status, 0);
+		nr++;
+	}
+	EXPECT_GE(nr, 40);
+	EXPECT_GE(vmstat("hpl_epochs"), epochs + 60);
+}
+
+/* Killed at the moment when its pages are on the move. */
+TEST_F_TIMEOUT(tiers, process_dies_while_it_is_moved, TEST_S)
+{
+	unsigned int i;
+
+	for (i = 0; i < 5; i++) {
+		long long tried = vmstat("hpl_promote_tried_anon");
+		double end = now() + DEADLINE_S;
+		char *theirs;
+		pid_t pid = hot_child(NULL, self->slow, &theirs);
+
+		ASSERT_NE(theirs, NULL);
+		while (vmstat("hpl_promote_tried_anon") == tried && now() < end)
+			sched_yield();
+		EXPECT_GT(vmstat("hpl_promote_tried_anon"), tried);
+		EXPECT_EQ(end_child(pid), 0);
+	}
+}
+
+TEST_F_TIMEOUT(tiers, switched_on_and_off_at_random, TEST_S)
+{
+	char *mem = buffer_on(self->slow, 16 * MIB);
+	unsigned int i;
+
+	ASSERT_NE(mem, NULL);
+	for (i = 0; i < 100; i++) {
+		ASSERT_EQ(set_knob("enabled", i & 1 ? "1" : "0"), 0);
+		touch(mem, HOT_BYTES * (i % 7) / 4 + PAGE);
+	}
+	ASSERT_EQ(set_knob("enabled", "1"), 0);
+	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
+	EXPECT_EQ(wrong_words(mem, 16 * MIB), 0);
+	ASSERT_EQ(set_knob("enabled", "0"), 0);
+	EXPECT_EQ(find_task("khpl", 0), 0);
+}
+
+TEST_F_TIMEOUT(tiers, knobs_change_while_at_work, TEST_S)
+{
+	static const char * const values[][2] = {
+		{ "epoch_ms", "10" }, { "max_ranges", "16" },
+		{ "overhead_permille", "1000" }, { "migrate_mbps", "1" },
+		{ "max_ranges", "65536" }, { "epoch_ms", "20" },
+		{ "overhead_permille", "10" }, { "migrate_mbps", "1048576" },
+	};
+	char *mem = buffer_on(self->slow, 16 * MIB);
+	unsigned int i;
+
+	ASSERT_NE(mem, NULL);
+	for (i = 0; i < 32; i++) {
+		ASSERT_EQ(set_knob(values[i % 8][0], values[i % 8][1]), 0);
+		ASSERT_TRUE(touch_until_counted(mem, HOT_BYTES, "hpl_epochs", 2));
+	}
+	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
+	EXPECT_EQ(wrong_words(mem, 16 * MIB), 0);
+}
+
+TEST_F_TIMEOUT(tiers, off_means_off, TEST_S)
+{
+	char *mem = buffer_on(self->slow, 16 * MIB);
+	long long before[NR_COUNTERS];
+	double end;
+	size_t i;
+
+	ASSERT_NE(mem, NULL);
+	ASSERT_TRUE(touch_until_counted(mem, HOT_BYTES, "hpl_epochs", 2));
+	ASSERT_EQ(set_knob("enabled", "0"), 0);
+	EXPECT_EQ(find_task("khpl", 0), 0);
+	for (i = 0; i < NR_COUNTERS; i++)
+		before[i] = vmstat(counters[i]);
+	/* Many times an epoch, in which it would have had to show. */
+	for (end = now() + 1; now() < end; )
+		touch(mem, HOT_BYTES);
+	for (i = 0; i < NR_COUNTERS; i++)
+		EXPECT_EQ(vmstat(counters[i]), before[i])
+			TH_LOG("%s", counters[i]);
+}
+
+TEST_F_TIMEOUT(tiers, processors_come_and_go, TEST_S)
+{
+	const char *cpu = "/sys/devices/system/cpu/cpu1/online";
+	char *mem = buffer_on(self->slow, 16 * MIB);
+	unsigned int i;
+
+	ASSERT_NE(mem, NULL);
+	if (access(cpu, W_OK))
+		SKIP(return, "no second processor to take away");
+	for (i = 0; i < 6; i++) {
+		ASSERT_EQ(write_file(cpu, i & 1 ? "1" : "0"), 0);
+		ASSERT_TRUE(touch_until_counted(mem, HOT_BYTES, "hpl_epochs", 4));
+	}
+	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
+	EXPECT_EQ(wrong_words(mem, 16 * MIB), 0);
+}
+
+/* Memory runs out: the greedy one is killed, and placement goes on after. */
+TEST_F_TIMEOUT(tiers, memory_runs_out, TEST_S)
+{
+	char *mem = buffer_on(self->slow, 16 * MIB);
+	int status;
+	pid_t pid;
+
+	ASSERT_NE(mem, NULL);
+	pid = fork();
+	if (!pid) {
+		write_file("/proc/self/oom_score_adj", "1000");
+		while (1) {
+			char *more = mmap(NULL, 4 * MIB, PROT_READ | PROT_WRITE,
+					  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+			if (more == MAP_FAILED)
+				_exit(1);
+			memset(more, 1, 4 * MIB);
+			touch(mem, HOT_BYTES);
+		}
+	}
+	ASSERT_EQ(waitpid(pid, &status, 0), pid);
+	EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
+	EXPECT_EQ(wrong_words(mem, 16 * MIB), 0);
+}
+
+/* Have every other allocation of HPlacement's threads fail, or none. */
+static int fail_allocations(bool on)
+{
+	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
+	static const char * const settings[][2] = {
+		{ "task-filter", "Y" }, { "ignore-gfp-wait", "N" },
+		{ "ignore-gfp-highmem", "N" }, { "verbose", "0" },
+		{ "interval", "1" }, { "times", "-1" }, { "min-order", "0" },
+		{ "probability", "50" },
+	};
+	char path[128];
+	size_t i, j;
+	int pid;
+
+	for (pid = find_task("khpl", 0); pid; pid = find_task("khpl", pid)) {
+		snprintf(path, sizeof(path), "/proc/%d/make-it-fail", pid);
+		if (write_file(path, on ? "1" : "0"))
+			return -1;
+	}
+	for (i = 0; i < 2; i++) {
+		for (j = 0; j < 8; j++) {
+			snprintf(path, sizeof(path), DEBUGFS "%s/%s", kinds[i],
+				 settings[j][0]);
+			write_file(path, j == 7 && !on ? "0" : settings[j][1]);
+		}
+	}
+	return 0;
+}
+
+TEST_F_TIMEOUT(tiers, allocations_fail, TEST_S)
+{
+	char *mem = buffer_on(self->slow, 16 * MIB);
+
+	ASSERT_NE(mem, NULL);
+	if (access(DEBUGFS "failslab/probability", W_OK))
+		SKIP(return, "no fault injection");
+	ASSERT_EQ(fail_allocations(true), 0);
+	EXPECT_TRUE(touch_until_counted(mem, HOT_BYTES, "hpl_epochs", 40));
+	ASSERT_EQ(fail_allocations(false), 0);
+	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
+	EXPECT_EQ(wrong_words(mem, 16 * MIB), 0);
+}
+
+TEST_HARNESS_MAIN
