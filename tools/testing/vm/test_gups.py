@@ -62,7 +62,7 @@ def test_verify_finds_one_wrong_word(gups, tmp_path):
 def test_reverse_starts_slow(guest, gups):
     """The hot set begins on the slow tier with --reverse, else on the fast."""
     args = "gups --rounds 1 --updates 1000"
-    out = guest(f"{args}; {args} --reverse", files=gups).text
+    out = guest(f"{args}; {args} --reverse", files=gups, timing="off").text
     hot = re.findall(r"when=before hot=([\d.]+)", out)
     assert [float(share) for share in hot] == [1, 0]
 
@@ -70,13 +70,14 @@ def test_reverse_starts_slow(guest, gups):
 def test_preferred_node(guest, gups):
     """--preferred puts the buffer on a node of choice."""
     out = guest("gups --size 64 --rounds 1 --updates 1000 --preferred 1",
-                files=gups).text
+                files=gups, timing="off").text
     assert "when=before hot=0.0000 all=0.0000" in out
 
 
 def test_numa_migration_keeps_the_data(guest, gups, debug):
     """Stock promotion and demotion move pages and lose no update."""
     result = guest("""
+        echo 0 > /proc/sys/vm/watermark_boost_factor
         echo 2 > /proc/sys/kernel/numa_balancing
         echo 1 > /sys/kernel/mm/numa/demotion_enabled
         gups --reverse --size 320 --rounds 8 --updates 200000 --verify

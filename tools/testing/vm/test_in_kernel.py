@@ -48,8 +48,9 @@ def test_kselftest(guest, debug):
                       if p.is_file() and p.stat().st_mode & 0o111)
     assert programs, f"{SELFTESTS} has no programs: run `make selftests`"
     for program in programs:
-        result = guest(f"cd {SELFTESTS} && ./{program.name}", debug=debug,
-                       root="host", timing="off", timeout=300)
+        path = f"/selftests/{program.name}"
+        result = guest(path, files={path: str(program)}, debug=debug,
+                       timing="off", timeout=300)
         check(parse_ktap(result.out))
 
 

@@ -12,7 +12,7 @@ def test_two_memory_tiers(guest, debug):
     """Each node is a tier of its own, the fast one higher."""
     out = guest("cd /sys/devices/virtual/memory_tiering; "
                 "for t in memory_tier*; do echo $t $(cat $t/nodelist); done",
-                debug=debug).out
+                debug=debug, timing="off").out
     tiers = sorted((int(re.sub(r"\D", "", tier)), nodes)
                    for tier, nodes in map(str.split, out))
     assert [nodes for _, nodes in tiers] == ["0", "1"]
@@ -20,14 +20,15 @@ def test_two_memory_tiers(guest, debug):
 
 def test_demotion_target(guest):
     """The slow node is where the fast one demotes to, and the end."""
-    log = guest("true").log_text
+    log = guest("true", timing="off").log_text
     assert "Demotion targets for Node 0: preferred: 1, fallback: 1" in log
     assert "Demotion targets for Node 1: null" in log
 
 
 def test_cpus_are_on_the_fast_node(guest):
     """The slow node has memory only."""
-    out = guest(NODES + "cat has_cpu has_memory node0/cpulist", smp=2).out
+    out = guest(NODES + "cat has_cpu has_memory node0/cpulist", smp=2,
+                timing="off").out
     assert out == ["0", "0-1", "0-1"]
 
 
@@ -36,7 +37,7 @@ def test_hmat_declares_the_profile(guest, profile):
     """Linux reads the profile's latencies (ns) and bandwidths (MB/s)."""
     out = guest(NODES + "for n in 0 1; do for a in latency bandwidth; do "
                 "cat node$n/access0/initiators/read_$a; done; done",
-                profile=profile).out
+                profile=profile, timing="off").out
     (fast_ns, fast_gb), (slow_ns, slow_gb) = tiervm.PROFILES[profile]
     # HMAT counts bandwidth in units of 2^20 bytes.
     assert [int(word) for word in out] == [
@@ -46,7 +47,7 @@ def test_hmat_declares_the_profile(guest, profile):
 def test_sizes(guest):
     """Node sizes are as asked, less what the firmware and kernel keep."""
     out = guest(NODES + "awk '/MemTotal/ { print $4 }' node*/meminfo",
-                fast=320, slow=512).out
+                fast=320, slow=512, timing="off").out
     fast, slow = (int(kb) / 1024 for kb in out)
     assert 250 < fast <= 320
     assert 480 < slow <= 512
