@@ -56,6 +56,9 @@ void memory_timing_walk(CPUState *cpu, int mmu_idx);
 /* Charge the entry to an exception, or to an external interrupt (@is_hw). */
 void memory_timing_interrupt(CPUState *cpu, bool is_hw);
 
+/* Charge a PAUSE instruction. */
+void memory_timing_pause(CPUState *cpu);
+
 /* Charge the writing of one hardware sample record. */
 void memory_timing_sample(CPUState *cpu);
 
@@ -67,6 +70,10 @@ static inline bool memory_timing_enabled(void)
 }
 
 static inline void memory_timing_interrupt(CPUState *cpu, bool is_hw)
+{
+}
+
+static inline void memory_timing_pause(CPUState *cpu)
 {
 }
 
