@@ -30,7 +30,8 @@ wanted()
 	for f in "${fragments[@]}"; do
 		cat "$top/kernel/configs/$f.config"
 	done
-	if command -v pahole >/dev/null; then
+	# Type information doubles the time to build: not twice.
+	if [ "$flavour" = kernel ] && command -v pahole >/dev/null; then
 		say CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y
 		say CONFIG_DEBUG_INFO_BTF=y
 	fi
