@@ -25,7 +25,7 @@ class Terminal:
             os.execv(tiervm.__file__, ["tiervm.py", "shell"])
         self.seen = ""
 
-    def expect(self, text, seconds=60):
+    def expect(self, text, seconds=240):
         """Read until `text` has come; return what came before it."""
         deadline = time.monotonic() + seconds
         while text not in self.seen:
@@ -62,7 +62,7 @@ def terminal():
     """One shell for all tests of this file: they follow each other."""
     term = Terminal()
     term.expect("booting")
-    term.command("true")
+    term.expect("# ")
     yield term
     if term.pid:
         term.type("\x1d")
