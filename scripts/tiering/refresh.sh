@@ -73,10 +73,7 @@ for p in "${!touched[@]}"; do
 	say "${patches#"$top"/}/$p: refreshed"
 done
 if [ ${#touched[@]} -gt 0 ]; then
-	while read -r file; do
-		[ -z "$(patch_of "$file")" ] || g add -A -f -- "$file"
-	done < <(edited_files)
-	g commit -q --allow-empty -m "patches"
+	commit_patches
 	remember_patches
 fi
 
@@ -84,7 +81,7 @@ for file in "${homeless[@]}"; do
 	if g cat-file -e "upstream:$file" 2>/dev/null; then
 		say "${tree#"$top"/}/$file: no patch touches it; add it to one, old or new: make refresh PATCH=NNNN-what.patch" >&2
 	else
-		say "${tree#"$top"/}/$file: a new file; move it to ${overlay_root#"$top"}/$file in this repository" >&2
+		say "${tree#"$top"/}/$file: a new file; move it to $(src_of "$file")" >&2
 	fi
 done
 [ ${#homeless[@]} -eq 0 ]

@@ -80,7 +80,31 @@ patches_as_applied()
 }
 
 # edited_files: what somebody changed, removed or added in the tree itself.
-edited_files() { g status --porcelain --no-renames --untracked-files=all | cut -c 4-; }
+edited_files()
+{
+	g status --porcelain --no-renames --untracked-files=no | cut -c 4-
+	new_in_tree
+}
+
+# new_in_tree: neither upstream's nor laid. Debian's .gitignore names
+# everything, so it is of no use here.
+new_in_tree()
+{
+	g ls-files --others --exclude-from="$git_dir/info/exclude" \
+		--exclude='*.o' --exclude='.*' --exclude='*.pyc' --exclude='*~' --exclude='*.orig'
+}
+
+# commit_patches: what the patches, as applied, make of upstream.
+commit_patches()
+{
+	local patched
+
+	mapfile -t patched < <(find "$tree/.pc" -mindepth 2 -type f ! -name .timestamp -printf '%P\n' |
+		sed 's,^[^/]*/,,' | sort -u)
+	# Without a path, git would add all there is.
+	[ ${#patched[@]} -eq 0 ] || g add -A -f -- "${patched[@]}"
+	g commit -q --allow-empty -m "patches"
+}
 
 refuse_edits()
 {
@@ -89,8 +113,7 @@ refuse_edits()
 	edits=$(edited_files)
 	[ -z "$edits" ] && return
 	if ! patches_as_applied && series_gives_tree; then
-		g add -A
-		g commit -q --allow-empty -m "patches"
+		commit_patches
 		remember_patches
 		return
 	fi
@@ -113,6 +136,6 @@ series_gives_tree()
 			g apply --cached "$patches/$p" || exit 1
 		done < <(series)
 		g update-index -q --refresh || true
-		[ -z "$(g diff-files --name-only)" ] && [ -z "$(g ls-files --others --exclude-standard)" ]
+		[ -z "$(g diff-files --name-only)" ] && [ -z "$(new_in_tree)" ]
 	) >/dev/null 2>&1
 }

@@ -42,14 +42,16 @@ extract_qemu()
 	fi
 }
 
+# identity PATH: PATH and what changes when its content does.
+identity() { say "$1 $(find "$1" -type f -printf '%P %s %T@\n' | sort | cksum)"; }
+
 # source_of_linux, source_of_qemu: what to lay the repository over, as one line.
 source_of_linux()
 {
 	local from=${LINUX_SRC:-/usr/src/$LINUX_PACKAGE.tar.xz}
 
 	[ -e "$from" ] || die "LINUX_SRC=$from: no such file or directory"
-	from=$(realpath "$from")
-	say "$from $(stat -c '%s %Y' "$from")"
+	identity "$(realpath "$from")"
 }
 
 source_of_qemu()
@@ -61,8 +63,7 @@ source_of_qemu()
 		return
 	fi
 	[ -e "$from" ] || die "QEMU_SRC=$from: no such file or directory"
-	from=$(realpath "$from")
-	say "$from $(stat -c '%s %Y' "$from")"
+	identity "$(realpath "$from")"
 }
 
 # new_tree FROM: upstream's source from FROM, and its record in git, so that
@@ -73,6 +74,8 @@ new_tree()
 
 	need_disk
 	rm -rf "$tmp"
+	# shellcheck disable=SC2064 # the directory of now
+	trap "stop_ticker; rm -rf '$tmp'" EXIT
 	mkdir -p "$tmp/src"
 	"extract_$name" "$1" "$tmp/src" || die "no source of $name"
 	version=$(version_of "$tmp/src")
@@ -154,16 +157,16 @@ push_patches()
 	if [ -n "$(series)" ]; then
 		if ! q push -a --fuzz=0 >"$build/logs/patches-$name.log" 2>&1; then
 			cat "$build/logs/patches-$name.log" >&2
+			commit_patches
 			while read -r f; do
-				g checkout -q upstream -- "$f" 2>/dev/null || rm -f "${tree:?}/$f"
-			done < <(g add -A && g diff --no-renames --name-only upstream)
-			g reset -q upstream
+				g checkout -q upstream -- "$f" 2>/dev/null || { rm -f "${tree:?}/$f"; g rm -q --cached -- "$f"; }
+			done < <(g diff --no-renames --name-only upstream)
+			g commit -q --allow-empty -m "upstream, no patches"
 			rm -rf "$tree/.pc"
 			find "$tree" -name '*.rej' -newer "$saved" -delete
 			die "a patch of ${patches#"$top"/} does not apply to $name $(version_of "$tree") without fuzz (above); no patch is applied now"
 		fi
-		g add -A
-		g commit -q --allow-empty -m "patches"
+		commit_patches
 	fi
 	while read -r f; do
 		[ -e "$saved/$f" ] && cmp -s "$saved/$f" "$tree/$f" && touch -r "$saved/$f" "$tree/$f"
