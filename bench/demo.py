@@ -31,13 +31,27 @@ UPDATES = 1000000                     # a round
 ROUNDS = 120
 TIMEOUT = 900                         # host seconds of one guest, if it hangs
 
+# Watermark boosting keeps kswapd from demoting: boosted, it may not touch
+# anonymous memory, gives up after 16 vain attempts, and from then on nothing
+# is promoted either. A hot page is touched every few milliseconds, but its
+# hint fault waits for those of the pages unmapped with it: hence few at a time.
 NUMA_BALANCING = """
+echo 0 > /proc/sys/vm/watermark_boost_factor
+echo 100 > /proc/sys/vm/watermark_scale_factor
+tune=/sys/kernel/debug/sched/numa_balancing
+[ -d $tune ] || fail "this kernel has no $tune: it needs CONFIG_SCHED_DEBUG"
+echo 15 > $tune/hot_threshold_ms
+echo 16 > $tune/scan_size_mb
+echo 400 > $tune/scan_period_min_ms
+echo 1000 > $tune/scan_period_max_ms
 echo 2 > /proc/sys/kernel/numa_balancing
 echo 1 > /sys/kernel/mm/numa/demotion_enabled
 """
 
 # One kdamond a node: the slow one's promotes what is hot, the fast one's makes
-# room by demoting what is cold.
+# room by demoting what is cold. Ten samples 20 ms apart tell pages touched
+# every few milliseconds from those touched every few hundred; with 5 ms and up to
+# 1000 regions DAMON took most of the CPU and moved pages to and fro.
 DAMON = """
 admin=/sys/kernel/mm/damon/admin/kdamonds
 [ -d $admin ] || fail "this kernel has no DAMON: $admin is missing"
@@ -64,11 +78,11 @@ kdamond()
     echo 1 > nr_contexts
     cd 0
     echo paddr > operations
-    echo 5000 > monitoring_attrs/intervals/sample_us
-    echo 100000 > monitoring_attrs/intervals/aggr_us
+    echo 20000 > monitoring_attrs/intervals/sample_us
+    echo 200000 > monitoring_attrs/intervals/aggr_us
     echo 1000000 > monitoring_attrs/intervals/update_us
-    echo 100 > monitoring_attrs/nr_regions/min
-    echo 1000 > monitoring_attrs/nr_regions/max
+    echo 50 > monitoring_attrs/nr_regions/min
+    echo 300 > monitoring_attrs/nr_regions/max
     echo 1 > targets/nr_targets
     echo 1 > targets/0/regions/nr_regions
     range=$(node_memory "$2")
@@ -84,13 +98,13 @@ kdamond()
     echo "$6" > access_pattern/nr_accesses/max
     echo "$7" > access_pattern/age/min
     echo "$8" > access_pattern/age/max
-    echo $((64 << 20)) > quotas/bytes
+    echo $((32 << 20)) > quotas/bytes
     echo 1000 > quotas/reset_interval_ms
 }
 
 echo 2 > $admin/nr_kdamonds
-kdamond 0 0 migrate_cold 1 0 1 5 1000000
-kdamond 1 1 migrate_hot 0 2 1000 0 1000000
+kdamond 0 0 migrate_cold 1 0 1 2 1000000
+kdamond 1 1 migrate_hot 0 5 1000 0 1000000
 echo on > $admin/0/state
 echo on > $admin/1/state
 """
