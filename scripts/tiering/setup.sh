@@ -9,7 +9,7 @@
 declare -A packages=(
 	[linux]="$LINUX_PACKAGE xz-utils git patch quilt"
 	[qemu-src]="dpkg-dev debian-archive-keyring ca-certificates xz-utils git patch quilt"
-	[kernel]="gcc make bc bison flex libelf-dev libssl-dev dwarves cpio kmod rsync python3"
+	[kernel]="gcc make bc bison flex libelf-dev libssl-dev cpio kmod rsync python3"
 	[llvm]="clang lld llvm"
 	[qemu]="gcc make ninja-build pkgconf libglib2.0-dev libpixman-1-dev libslirp-dev libfdt-dev
 		libattr1-dev libcap-ng-dev python3 python3-venv seabios qemu-system-data"
