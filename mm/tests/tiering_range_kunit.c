@@ -97,8 +97,9 @@ static void hpl_tree_splits_and_merges(struct kunit *test)
 
 	/* The heat has gone, and with time the evidence of it. */
 	hpl_tree_decay(tree, 60000);
-	feed(test, 0, 384, 384, 5);
-	feed(test, 384, 512, 128, 5);
+	hpl_tree_decay(tree, 60000);
+	feed(test, 0, 384, 300, 5);
+	feed(test, 384, 512, 100, 5);
 	KUNIT_EXPECT_EQ(test, hpl_tree_merge(tree), 1);
 	KUNIT_EXPECT_EQ(test, tree->nr, 1);
 	KUNIT_EXPECT_EQ(test, hpl_tree_first(tree)->end, PAGES(512));
