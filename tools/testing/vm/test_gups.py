@@ -77,12 +77,15 @@ def test_preferred_node(guest, gups):
 def test_numa_migration_keeps_the_data(guest, gups, debug):
     """Stock promotion and demotion move pages and lose no update."""
     result = guest("""
+        tune=/sys/kernel/debug/sched/numa_balancing
+        echo 100 > $tune/scan_delay_ms
+        echo 100 > $tune/scan_period_min_ms
         echo 0 > /proc/sys/vm/watermark_boost_factor
         echo 2 > /proc/sys/kernel/numa_balancing
         echo 1 > /sys/kernel/mm/numa/demotion_enabled
-        gups --reverse --size 320 --rounds 8 --updates 200000 --verify
+        gups --reverse --size 320 --rounds 10 --updates 3000000 --verify
         grep -E 'pgpromote_success|pgdemote_kswapd' /proc/vmstat
-        """, files=gups, debug=debug, timing="icount", timeout=240)
+        """, files=gups, debug=debug, timing="off" if debug else "icount")
     assert "verify errors=0" in result.text
     moved = dict(re.findall(r"(\w+) (\d+)$", result.text, re.M))
     assert int(moved["pgpromote_success"]) > 0

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """tiervm itself: a run that went wrong must never look like one that passed."""
+import concurrent.futures
 import functools
 import subprocess
 import sys
@@ -149,3 +150,14 @@ def test_command_line_reports_errors():
         capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "fast node of 8 MiB is too small" in done.stderr
+
+
+def test_guests_of_one_name_do_not_mix():
+    """Two at once under the same name: each has its own status and log."""
+    def end_with(status):
+        return tiervm.run("same-name", f"exit {status}",
+                          tiervm.Machine(timing="off"), timeout=240)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = list(pool.map(end_with, (3, 4)))
+    assert [result.status for result in results] == [3, 4]
