@@ -7,7 +7,7 @@ export LINUX_SRC QEMU_SRC LLVM CONFIG JOBS PATCH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tree refresh kernel kernel-debug qemu demo shell test test-host programs selftests \
+.PHONY: help setup tree refresh kernel kernel-debug qemu demo shell test test-long test-host programs selftests \
 	check deb series clean
 
 help:
@@ -61,7 +61,11 @@ shell: kernel qemu programs
 	@$(PYTHON) tools/tiering/tiervm.py shell
 
 test: kernel kernel-debug qemu programs selftests
-	@$(PYTHON) -m pytest -p no:cacheprovider tools/testing/vm
+	@$(PYTHON) -m pytest -p no:cacheprovider -n auto --dist loadfile --durations=15 tools/testing/vm
+
+## make test-long     the long tests as well
+test-long: kernel kernel-debug qemu programs selftests
+	@$(PYTHON) -m pytest -p no:cacheprovider -n auto --dist loadfile --long tools/testing/vm
 
 ## make test-host     the tests that need no guest: seconds
 test-host:
