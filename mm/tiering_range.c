@@ -59,6 +59,9 @@
 #define HPL_PAGE_NS		25000U
 #define HPL_PAGE_NS_MAX		(16 * HPL_PAGE_NS)
 
+/* Rest at most so long, lest a burst of work elsewhere put us to sleep. */
+#define HPL_REST_US_MAX		(10ULL * USEC_PER_SEC)
+
 /* Start values; both adapt at once. */
 #define HPL_SAMPLES_INITIAL	1024
 #define HPL_INTERVAL_US_INITIAL	5000
@@ -311,21 +314,24 @@ static unsigned int candidates(struct hpl_candidate *c)
 	return nr;
 }
 
-static struct hpl_mm *mm_by_number(unsigned int owner)
+/* The address spaces by the number that candidates() gave them. */
+static struct hpl_mm **mms_by_number(void)
 {
+	struct hpl_mm **mms = kvmalloc_array(hpl_nr_mms, sizeof(*mms), HPL_GFP);
 	struct hpl_mm *hm;
+	unsigned int n = 0;
 
-	list_for_each_entry(hm, &hpl_mms, list)
-		if (!owner--)
-			return hm;
-	return NULL;
+	if (mms)
+		list_for_each_entry(hm, &hpl_mms, list)
+			mms[n++] = hm;
+	return mms;
 }
 
-static void add_move(struct hpl_move *m, const struct hpl_candidate *c,
-		     bool promote)
+static void add_move(struct hpl_move *m, struct hpl_mm *hm,
+		     const struct hpl_candidate *c, bool promote)
 {
 	*m = (struct hpl_move){
-		.hm = mm_by_number(c->owner),
+		.hm = hm,
 		.start = c->start,
 		.end = c->end,
 		.promote = promote,
@@ -333,26 +339,32 @@ static void add_move(struct hpl_move *m, const struct hpl_candidate *c,
 	atomic_long_set(&m->nr_left, promote ? c->nr_promote : c->nr_demote);
 }
 
-/* Turn verdicts into moves: hottest promoted and coldest demoted first. */
+/*
+ * Turn verdicts into moves: hottest promoted and coldest demoted first. None
+ * if memory is short: the next epoch tries again.
+ */
 static struct hpl_move *plan_moves(const struct hpl_candidate *c,
 				   unsigned int nr, unsigned int *nr_moves)
 {
-	struct hpl_move *moves;
+	struct hpl_move *moves = NULL;
+	struct hpl_mm **mms = NULL;
 	unsigned int i, n = 0;
 
 	for (i = 0; i < nr; i++)
 		n += !!c[i].nr_promote + !!c[i].nr_demote;
-	*nr_moves = 0;
-	moves = n ? kvcalloc(n, sizeof(*moves), HPL_GFP) : NULL;
-	if (!moves)
-		return NULL;
-	*nr_moves = n;
-	for (n = 0, i = 0; i < nr; i++)
+	if (n)
+		mms = mms_by_number();
+	if (mms)
+		moves = kvcalloc(n, sizeof(*moves), HPL_GFP);
+	n = 0;
+	for (i = 0; moves && i < nr; i++)
 		if (c[i].nr_promote)
-			add_move(&moves[n++], &c[i], true);
-	for (i = nr; i-- > 0; )
+			add_move(&moves[n++], mms[c[i].owner], &c[i], true);
+	for (i = nr; moves && i-- > 0; )
 		if (c[i].nr_demote)
-			add_move(&moves[n++], &c[i], false);
+			add_move(&moves[n++], mms[c[i].owner], &c[i], false);
+	kvfree(mms);
+	*nr_moves = n;
 	return moves;
 }
 
@@ -430,6 +442,19 @@ static void migrate(struct hpl_move *moves, unsigned int nr,
 	kvfree(moves);
 }
 
+/*
+ * Even the fewest samples may cost more than an epoch's budget. Then keep to it
+ * by resting after the epoch for as long as it takes.
+ */
+static void rest(u64 spent_ns, u64 budget_ns, unsigned int epoch_us)
+{
+	u64 us = 0;
+
+	if (spent_ns > budget_ns)
+		us = div64_u64((spent_ns - budget_ns) * epoch_us, budget_ns);
+	hpl_sleep(min(us, HPL_REST_US_MAX));
+}
+
 static void epoch(const struct hpl_source *source)
 {
 	unsigned int epoch_ms = READ_ONCE(hpl_knobs.epoch_ms);
@@ -464,6 +489,8 @@ static void epoch(const struct hpl_source *source)
 	hpl_nr_samples = min_t(unsigned int, HPL_SAMPLES_PER_EPOCH_MAX,
 			       hpl_policy_nr_samples(e.nr_samples, t2 - t0,
 						     budget_ns));
+	if (hpl_nr_samples >= e.nr_samples)
+		rest(t2 - t0, budget_ns, e.length_us);
 	hpl_interval_us = hpl_policy_interval(e.interval_us, e.seen, e.hit,
 					      e.length_us / 4, hpl_page_ns);
 }
