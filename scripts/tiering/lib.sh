@@ -110,14 +110,20 @@ missing_packages()
 	done
 }
 
+# need_root NAME...: dies unless packages can be installed; said before run(),
+# which keeps what a command says in its log.
+need_root()
+{
+	[ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null ||
+		die "these packages are missing, and only root may install them (make setup, or sudo): $*"
+}
+
 as_root()
 {
 	if [ "$(id -u)" -eq 0 ]; then
 		"$@"
-	elif command -v sudo >/dev/null; then
-		sudo -- "$@"
 	else
-		die "packages are missing and only root may install them: run make setup as root"
+		sudo -- "$@"
 	fi
 }
 
@@ -133,6 +139,7 @@ need_packages()
 	[ ${#missing[@]} -gt 0 ] || return 0
 	command -v apt-get >/dev/null ||
 		die "this is not a Debian system; install the equivalents of: ${missing[*]}"
+	need_root "${missing[@]}"
 	lock apt
 	run "Updating the package lists" apt-update.log as_root "${apt[@]}" update ||
 		die "no package lists (is the network there?), and these packages are missing: ${missing[*]}"

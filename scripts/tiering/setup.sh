@@ -33,6 +33,7 @@ meson_for_qemu()
 		need_packages meson python3-pycotap
 		return
 	fi
+	need_root meson python3-pycotap
 	private_apt
 	run "Installing meson and python3-pycotap from backports" apt-meson.log \
 		as_root "${apt_private[@]}" install --no-install-recommends -t bookworm-backports meson python3-pycotap ||
