@@ -2,8 +2,8 @@
  * Memory timing model: guest virtual time that depends on where memory lies
  *
  * One hook follows every guest load and store.  The model itself is its first
- * consumer; a model of the performance monitoring unit can be the second: it
- * installs a helper of its own as tcg_ctx->mem_hook, and that helper calls
+ * consumer.  The performance monitoring unit is the second: while it counts
+ * accesses, its own helper is tcg_ctx->mem_hook, which calls
  * memory_timing_access() and looks at the result.
  *
  * Under icount all vCPUs run in one thread, and all but the first function are
@@ -58,6 +58,9 @@ void memory_timing_interrupt(CPUState *cpu, bool is_hw);
 
 /* Charge a PAUSE instruction. */
 void memory_timing_pause(CPUState *cpu);
+
+/* All stalls so far, as instructions taken from budgets; 0 without a model. */
+uint64_t memory_timing_charged(void);
 
 /* Charge the writing of one hardware sample record. */
 void memory_timing_sample(CPUState *cpu);
