@@ -28,7 +28,7 @@ import tiervm  # noqa: E402
 WORKLOAD = "gups hotset reverse 384 MiB"
 SIZE_MIB = 384
 UPDATES = 1000000                     # a round
-ROUNDS = 120
+ROUNDS = 100
 TIMEOUT = 900                         # host seconds of one guest, if it hangs
 
 # Watermark boosting keeps kswapd from demoting: boosted, it may not touch

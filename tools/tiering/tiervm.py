@@ -5,9 +5,12 @@
 As a program: `tiervm.py shell` for a prompt in the guest, `tiervm.py run CMD`
 for one command; both see the host's files read-only. As a library: run() boots
 a guest, runs a shell script in it and returns what it printed, its exit status
-and what the kernel complained of. This file alone knows QEMU's command line.
+and what the kernel complained of; session() boots one that takes commands while
+the host talks to its QEMU. This file alone knows QEMU's command line.
 """
 import argparse
+import base64
+import contextlib
 import dataclasses
 import os
 import re
@@ -64,6 +67,7 @@ SPLAT = re.compile(
     r"|soft lockup|hard LOCKUP|kmemleak: \d+ new suspected|unreferenced object"
     r"|refcount_t: |list_(add|del) corruption|Kernel panic|page dumped because")
 STATUS = re.compile(r"tiervm: exit status (\d+)")
+SESSION_END = re.compile(rb"tiervm: ended (\d+)\r?\n")
 MESSAGE = re.compile(r"tiervm: (?!exit status)(.+)")
 
 
@@ -92,6 +96,10 @@ class Machine:
     append: str = ""                  # more kernel arguments
     extra: Sequence[str] = ()         # more QEMU arguments
     realtime: bool = False            # an idle guest sleeps instead of skipping
+    pmu: bool = False                 # performance counters and PEBS
+    memfd: bool = False               # memory in a memfd instead of anonymous
+    # An HBalloon device with id hb0 and these properties; None: no device.
+    hballoon: Optional[str] = None
 
     def check(self) -> None:
         """Refuse values that make no machine; raises GuestError."""
@@ -130,7 +138,8 @@ class Machine:
     def args(self) -> List[str]:
         """QEMU's arguments that make up this machine, without its channels."""
         self.check()
-        cpu = "Icelake-Server,model=106,stepping=6,pmu=off"
+        cpu = ("Icelake-Server,model=106,stepping=6,pmu="
+               f"{'on' if self.pmu else 'off'}")
         if self.timing != "off":
             # String instructions are slow under -icount: keep Linux off them.
             cpu += ",erms=off,fsrm=off,fast-string=off"
@@ -149,6 +158,9 @@ class Machine:
         args += self._nodes()
         if self.timing == "model":
             args += ["-object", self._timing()]
+        if self.hballoon is not None:
+            args += ["-device", ",".join(filter(None, (
+                "virtio-hballoon-pci,id=hb0", self.hballoon)))]
         return args + list(self.extra)
 
     def _nodes(self) -> List[str]:
@@ -156,7 +168,9 @@ class Machine:
         args = []
         for node, size in enumerate(sizes):
             owner = f"cpus=0-{self.smp - 1}" if node == 0 else "initiator=0"
-            args += ["-object", f"memory-backend-ram,id=m{node},size={size}M",
+            backend = "memfd,share=on" if self.memfd else "ram"
+            args += ["-object",
+                     f"memory-backend-{backend},id=m{node},size={size}M",
                      "-numa", f"node,nodeid={node},memdev=m{node},{owner}"]
         for node, (latency, bandwidth) in zip(range(len(sizes)),
                                               PROFILES[self.profile]):
@@ -362,7 +376,9 @@ class Guest:
 
 
 def _config(mode: str, root: str, leaks: bool) -> Dict[str, str]:
-    size = shutil.get_terminal_size()
+    size = os.terminal_size((80, 24))
+    if sys.stdin.isatty():
+        size = os.get_terminal_size(sys.stdin.fileno())
     return {"MODE": mode, "ROOT": root, "LEAKS": str(int(leaks)),
             "DIR": os.getcwd(), "ROWS": str(size.lines),
             "COLS": str(size.columns),
@@ -443,7 +459,115 @@ def run(name: str, script: str, machine: Optional[Machine] = None,
     return result
 
 
+# Runs what comes in, one line of base64 a script, and says how it ended. What
+# comes before the terminal is open would be lost: it says when it is.
+SESSION_SCRIPT = """
+exec < /dev/ttyS1
+echo "tiervm: ended 0"
+while read -r line; do
+    [ "$line" != end ] || exit 0
+    echo "$line" | base64 -d > /tmp/command
+    sh /tmp/command < /dev/null
+    echo "tiervm: ended $?"
+done
+exit 1
+"""
+
+
+class Session:
+    """A running guest that takes commands; made by session()."""
+
+    def __init__(self, guest: Guest, timeout: float):
+        self.guest = guest
+        self.timeout = timeout
+        self.pending = b""
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self.guest.vm.get_pid()
+
+    def qmp(self, command: str, **arguments):
+        """What QEMU returns to a command; raises GuestError if it refuses."""
+        answer = self.guest.vm.qmp(command, **arguments)
+        if "error" in answer:
+            raise GuestError(f"{command}: {answer['error']['desc']}")
+        return answer["return"]
+
+    def event(self, name: str, timeout: float = 60, **match) -> dict:
+        """The next event `name` whose data has the values of `match`."""
+        event = self.guest.vm.event_wait(name, timeout, {"data": match})
+        if event is None:
+            raise GuestError(f"no event {name} {match} in {timeout:.0f} s")
+        return event
+
+    def start(self, script: str) -> None:
+        """Have the guest run a script; wait() for it."""
+        line = base64.b64encode(script.encode()) + b"\n"
+        self.guest.terminal.sendall(line)
+
+    def wait(self, timeout: Optional[float] = None) -> str:
+        """What the script of start() printed; raises if it failed."""
+        deadline = time.monotonic() + (timeout or self.timeout)
+        while not (found := SESSION_END.search(self.pending)):
+            self.guest.terminal.settimeout(
+                max(deadline - time.monotonic(), 0.001))
+            try:
+                chunk = self.guest.terminal.recv(65536)
+            except (TimeoutError, BlockingIOError) as exc:
+                raise GuestError("a script in the guest did not end: "
+                                 + self.pending.decode(errors="replace")
+                                 ) from exc
+            if not chunk:
+                raise GuestError("the guest went away")
+            self.pending += chunk
+        text = self.pending[:found.start()].decode(errors="replace")
+        self.pending = self.pending[found.end():]
+        if int(found[1]):
+            raise GuestError("a script in the guest ended with status "
+                             f"{int(found[1])}: {text}")
+        return text.replace("\r\n", "\n")
+
+    def sh(self, script: str, timeout: Optional[float] = None) -> str:
+        """Run a script in the guest; returns what it printed."""
+        self.start(script)
+        return self.wait(timeout)
+
+
+@contextlib.contextmanager
+def session(name: str, machine: Optional[Machine] = None,
+            files: Optional[Dict[str, str]] = None, root: str = "busybox",
+            timeout: float = 120):
+    """Boot a guest for the length of a `with` statement; gives a Session.
+
+    At the end the guest powers off; raises GuestError if its kernel complained.
+    timeout: host seconds for the boot and for each script.
+    """
+    guest = Guest(name, machine or Machine(), SESSION_SCRIPT,
+                  _config("script", root, False), files or {})
+    ended = False
+    try:
+        running = Session(guest, timeout)
+        running.wait()
+        yield running
+        guest.terminal.sendall(b"end\n")
+        _, ended = _read_until(guest, time.monotonic() + timeout, None)
+    finally:
+        if not ended:
+            guest.stop()
+        log_text, qemu_error = guest.wait()
+        splats = find_splats(log_text)
+        if splats:
+            raise GuestError(f"guest {name}: the kernel complained: "
+                             + splats[0].strip())
+    if not ended or qemu_error:
+        raise GuestError(f"guest {name}: "
+                         + (qemu_error or "did not power off"))
+
+
+# A terminal that nobody has open forgets its size: so not before the shell.
 SHELL_SCRIPT = """
+stty sane rows "$ROWS" cols "$COLS"
 cd "$DIR" 2> /dev/null || cd /
 if command -v bash > /dev/null; then
     exec bash -i
@@ -477,7 +601,7 @@ def _relay(guest: Guest) -> bool:
 
 def shell(machine: Machine, name: str = "shell") -> int:
     """An interactive prompt in the guest; returns the shell's exit status."""
-    machine.realtime = True
+    machine.realtime = machine.pmu = True
     print("tiervm: booting; leave with `exit`, end the machine with Ctrl-]",
           flush=True)
     guest = Guest(name, machine, SHELL_SCRIPT, _config("shell", "host", False),
@@ -523,6 +647,9 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
                         help="model: tiers cost what they cost; icount: 1 ns "
                              "an instruction; off: the host's clock, also for "
                              "stock QEMU (default %(default)s)")
+    parser.add_argument("--pmu", action="store_true",
+                        help="performance counters and PEBS, for perf; the "
+                             "shell always has them")
     parser.add_argument("--debug", action="store_true",
                         help="boot the kernel with KASAN, lockdep, kmemleak")
     parser.add_argument("--csv", metavar="FILE",
@@ -535,7 +662,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 
 def machine_from(options: argparse.Namespace) -> Machine:
     """The Machine that the options of add_machine_options() describe."""
-    names = ("fast", "slow", "profile", "smp", "timing", "debug", "csv",
+    names = ("fast", "slow", "profile", "smp", "timing", "pmu", "debug", "csv",
              "truth", "append")
     return Machine(**{name: getattr(options, name) for name in names})
 

@@ -50,7 +50,7 @@ def test_kselftest(guest, debug):
     for program in programs:
         path = f"/selftests/{program.name}"
         result = guest(path, files={path: str(program)}, debug=debug,
-                       timing="off", timeout=300)
+                       timing="off", timeout=600)
         check(parse_ktap(result.out))
 
 

@@ -4,17 +4,16 @@ import csv
 import itertools
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import tiervm
+from conftest import guest_program
 from qemu.machine import QEMUMachine
 from qemu.qmp import ExecuteError
 
 FAST_NS, SLOW_NS = (latency for latency, _ in tiervm.PROFILES["pmem"])
 BARE = ("-nodefaults", "-display", "none", "-L", "/usr/share/seabios", "-L",
         "/usr/share/qemu")
-HERE = Path(__file__).resolve().parent
 FREE = "walk-ns=0,exception-ns=0,interrupt-ns=0"
 # The buffer's share of the cache's 1 MiB: so many accesses hit all the same.
 MIB = 32
@@ -24,11 +23,7 @@ HIT_SHARE = 1 / MIB
 @pytest.fixture(scope="session")
 def latency():
     """The latency program, as files= for a guest."""
-    out = tiervm.BUILD / "bench" / "latency"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static",
-                    "-o", str(out), str(HERE / "guest/latency.c")], check=True)
-    return {"/bin/latency": str(out)}
+    return {"/bin/latency": guest_program("latency")}
 
 
 @pytest.fixture

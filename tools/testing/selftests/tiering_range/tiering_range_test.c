@@ -52,7 +52,7 @@ static const char * const counters[] = {
 	HPL_VM_EVENTS(HPL_VM_EVENT_TEXT)
 };
 
-#define NR_COUNTERS	(sizeof(counters) / sizeof(counters[0]))
+#define NR_COUNTERS	ARRAY_SIZE(counters)
 
 static double now(void)
 {
@@ -329,7 +329,7 @@ TEST_F(files, belong_to_root_alone)
 	pid_t pid;
 	int status;
 
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
 		char path[128];
 		struct stat st;
 
@@ -343,7 +343,7 @@ TEST_F(files, belong_to_root_alone)
 	while ((d = readdir(dir)))
 		nr += d->d_name[0] != '.';
 	closedir(dir);
-	EXPECT_EQ(nr, sizeof(names) / sizeof(names[0]));
+	EXPECT_EQ(nr, ARRAY_SIZE(names));
 
 	pid = fork();
 	if (!pid) {
@@ -370,7 +370,7 @@ TEST_F(files, accept_their_bounds_only)
 						 "10x" };
 	size_t i, j;
 
-	for (i = 0; i < sizeof(knobs) / sizeof(knobs[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(knobs); i++) {
 		const char *name = knobs[i].name;
 
 		EXPECT_EQ(set_knob(name, knobs[i].low), 0) TH_LOG("%s", name);
@@ -381,7 +381,7 @@ TEST_F(files, accept_their_bounds_only)
 		EXPECT_EQ(set_knob(name, knobs[i].above), -ERANGE);
 		EXPECT_EQ(set_knob(name, "4294967296"), -ERANGE);
 		EXPECT_EQ(set_knob(name, "99999999999999999999"), -ERANGE);
-		for (j = 0; j < sizeof(nonsense) / sizeof(nonsense[0]); j++)
+		for (j = 0; j < ARRAY_SIZE(nonsense); j++)
 			EXPECT_EQ(set_knob(name, nonsense[j]), -EINVAL)
 				TH_LOG("%s '%s'", name, nonsense[j]);
 		EXPECT_STREQ(get_knob(name), knobs[i].high);
