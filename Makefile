@@ -7,7 +7,7 @@ export LINUX_SRC QEMU_SRC LLVM CONFIG JOBS PATCH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tree refresh kernel kernel-debug qemu demo shell test test-long test-host programs selftests \
+.PHONY: help setup tree refresh kernel kernel-debug qemu builds demo shell test test-long test-host programs selftests \
 	check deb series clean
 
 help:
@@ -60,11 +60,14 @@ demo: kernel qemu programs
 shell: kernel qemu programs
 	@$(PYTHON) tools/tiering/tiervm.py shell
 
-test: kernel kernel-debug qemu programs selftests
+builds:
+	@$(S)/builds.sh
+
+test: builds programs selftests
 	@$(PYTHON) -m pytest -p no:cacheprovider -n auto --dist loadfile --durations=15 tools/testing/vm
 
 ## make test-long     the long tests as well
-test-long: kernel kernel-debug qemu programs selftests
+test-long: builds programs selftests
 	@$(PYTHON) -m pytest -p no:cacheprovider -n auto --dist loadfile --long tools/testing/vm
 
 ## make test-host     the tests that need no guest: seconds
