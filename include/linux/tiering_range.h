@@ -19,16 +19,23 @@
  * pages or occurrences.
  */
 #define HPL_VM_EVENTS(X)						\
+	X(SAMPLE_PEBS, sample_pebs)					\
 	X(SAMPLE_ABIT, sample_abit)					\
+	X(SAMPLE_DROPPED, sample_dropped)				\
 	X(SAMPLE_DISCARDED, sample_discarded)				\
+	X(SAMPLE_DRAIN_SWITCH, sample_drain_switch)			\
+	X(SAMPLE_DRAIN_PMI, sample_drain_pmi)				\
 	X(SAMPLE_NS, sample_ns)						\
 	X(EPOCHS, epochs)						\
 	X(RANGE_SPLIT, range_split)					\
 	X(RANGE_MERGED, range_merged)					\
 	X(CLASSIFY_NS, classify_ns)					\
 	X(PROMOTE_SCANNED_ANON, promote_scanned_anon)			\
+	X(PROMOTE_SCANNED_FILE, promote_scanned_file)			\
 	X(PROMOTE_TRIED_ANON, promote_tried_anon)			\
+	X(PROMOTE_TRIED_FILE, promote_tried_file)			\
 	X(PROMOTE_DONE_ANON, promote_done_anon)				\
+	X(PROMOTE_DONE_FILE, promote_done_file)				\
 	X(PROMOTE_FAILED_NOMEM, promote_failed_nomem)			\
 	X(PROMOTE_FAILED_ISOLATE, promote_failed_isolate)		\
 	X(PROMOTE_FAILED_BUSY, promote_failed_busy)			\
@@ -36,14 +43,18 @@
 	X(PROMOTE_FAILED_POLICY, promote_failed_policy)			\
 	X(PROMOTE_FAILED_OTHER, promote_failed_other)			\
 	X(DEMOTE_SCANNED_ANON, demote_scanned_anon)			\
+	X(DEMOTE_SCANNED_FILE, demote_scanned_file)			\
 	X(DEMOTE_TRIED_ANON, demote_tried_anon)				\
+	X(DEMOTE_TRIED_FILE, demote_tried_file)				\
 	X(DEMOTE_DONE_ANON, demote_done_anon)				\
+	X(DEMOTE_DONE_FILE, demote_done_file)				\
 	X(DEMOTE_FAILED_NOMEM, demote_failed_nomem)			\
 	X(DEMOTE_FAILED_ISOLATE, demote_failed_isolate)			\
 	X(DEMOTE_FAILED_BUSY, demote_failed_busy)			\
 	X(DEMOTE_FAILED_PINNED, demote_failed_pinned)			\
 	X(DEMOTE_FAILED_POLICY, demote_failed_policy)			\
 	X(DEMOTE_FAILED_OTHER, demote_failed_other)			\
+	X(EXCHANGED, exchanged)						\
 	X(MIGRATE_NS, migrate_ns)
 
 #else
