@@ -82,6 +82,14 @@ def test_linux_drives_it(pmu, timing):
     assert numbers(result.out[-1])["registers"] > 30
 
 
+@pytest.mark.parametrize("timing", ["model", "icount", "off"])
+def test_records_are_as_the_manual_has_them(pmu, timing):
+    """Each group of a record, word by word; a full buffer takes no more."""
+    # The buffer is a program's: the CPU writes to it with the kernel's rights.
+    out = pmu("pmu records", timing=timing, append="clearcpuid=smap").out
+    assert numbers(out[-1]) == {"records": 6, "bad": 0}
+
+
 def test_absent_by_default(guest):
     """Without pmu=on there is none."""
     assert "no PMU driver" in guest("true", timing="off").log_text
@@ -316,7 +324,8 @@ def move_away(control, state):
         qmp.cmd("quit")
 
 
-def test_migration_keeps_it(pmu, tmp_path):
+@pytest.mark.parametrize("timing", ["model", "icount", "off"])
+def test_migration_keeps_it(pmu, tmp_path, timing):
     """Registers and what is being counted come along."""
     state, control = tmp_path / "state", tmp_path / "qmp"
     # It was stopped, and is to go on all the same.
@@ -325,13 +334,36 @@ def test_migration_keeps_it(pmu, tmp_path):
     def watch(line):
         if line == "ready":
             move_away(control, state)
-    pmu("pmu hold 3", timing="off", check=False, on_line=watch,
+    pmu("pmu hold 3", timing=timing, realtime=True, check=False, on_line=watch,
         extra=[*go_on, "-qmp", f"unix:{control},server=on,wait=off"])
-    out = pmu("", timing="off",
+    out = pmu("", timing=timing, realtime=True,
               extra=[*go_on, "-incoming", f"file:{state}"]).out
     after = numbers(out[-1])
     assert after["kept"] > 10 and after["bad"] == 0
     assert 2000 <= after["count"] < 4000    # and loads of other user code
+
+
+def test_plugged_cpu_has_one(program):
+    """A CPU that comes at run time counts, and may go and come again."""
+    machine = tiervm.Machine(pmu=True, timing="off", smp=2,
+                             extra=["-smp", "1,maxcpus=2"])
+    plugged = "/sys/devices/system/cpu/cpu1"
+    count = "taskset -c 1 pmu count load"
+    with tiervm.session("plugged-cpu", machine,
+                        files={"/bin/pmu": program}) as vm:
+        place = next(cpu for cpu in vm.qmp("query-hotpluggable-cpus")
+                     if "qom-path" not in cpu)
+        for _ in range(2):
+            vm.qmp("device_add", driver=place["type"], id="plugged",
+                   **place["props"])
+            few, many = (numbers(line)["count"] for line in vm.sh(
+                f"until [ -e {plugged}/online ]; do :; done\n"
+                f"echo 1 > {plugged}/online\n"
+                f"{count} 1000; {count} 9000").splitlines())
+            assert many - few == 8000
+            vm.sh(f"echo 0 > {plugged}/online")
+            vm.qmp("device_del", id="plugged")
+            vm.event("DEVICE_DELETED", device="plugged")
 
 
 def test_perf_of_debian(guest, program):

@@ -14,6 +14,7 @@
  * pmu clock EVENT PERIOD SAMPLES    samples of instructions or cycles
  * pmu update COUNT [EVENT PERIOD]   random updates, sampled or not
  * pmu msr                           what registers take and refuse
+ * pmu records                       what PEBS writes, word by word
  * pmu unmapped                      PEBS without a debug store area
  * pmu hold SECONDS                  registers before and after a pause
  *
@@ -37,26 +38,19 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-#define ALL_LOADS	0x81d0
-#define ALL_STORES	0x82d0
-#define LOAD_LATENCY	0x01cd
-#define INSTRUCTIONS	0x00c0
-#define CYCLES		0x003c
+#include "pmu.h"
 
 #define always_inline	inline __attribute__((always_inline))
 
-#define LINE_BYTES	64
 #define BINS		16
-#define PAGE_BYTES	4096
 
-static void die(const char *what)
+void die(const char *what)
 {
 	fprintf(stderr, "pmu: %s: %s\n", what, strerror(errno));
 	exit(1);
 }
 
-static void *memory(size_t bytes, int node)
+void *memory(size_t bytes, int node)
 {
 	unsigned long mask = 1ul << node;
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
@@ -189,7 +183,7 @@ static void print_tally(uint64_t period, const struct counted *counted,
 
 /* pmu count */
 
-static void loop_loads(uint64_t *p, uint64_t n)
+void loop_loads(uint64_t *p, uint64_t n)
 {
 	uint64_t x;
 
@@ -720,162 +714,6 @@ static void update(uint64_t n, uint64_t config, uint64_t period)
 	}
 }
 
-/* pmu msr */
-
-static const struct attempt {
-	const char *name;
-	uint32_t msr;
-	uint64_t write, want;
-	bool faults;
-} attempts[] = {
-	{ "PMC0 sign-extends", 0xc1, 0x80000000, 0xffff80000000, false },
-	{ "PMC0 ignores its upper half", 0xc1, 0x1234500000007, 7, false },
-	{ "A_PMC0 is as wide as the counter", 0x4c1, 0xfedcba987654, 0xfedcba987654, false },
-	{ "A_PMC0 aliases PMC0", 0xc1, 5, 5, false },
-	{ "A_PMC0 beyond its width", 0x4c1, 1ull << 48, 0, true },
-	{ "PERFEVTSEL0", 0x186, 0x4ff5fffff, 0x4ff5fffff, false },
-	{ "PERFEVTSEL0 AnyThread", 0x186, 1 << 21, 0, true },
-	{ "PERFEVTSEL0 TSX", 0x186, 1ull << 32, 0, true },
-	{ "PERFEVTSEL7 reserved bit", 0x18d, 1ull << 35, 0, true },
-	{ "FIXED_CTR0", 0x309, 0xffffffffffff, 0xffffffffffff, false },
-	{ "FIXED_CTR3 beyond its width", 0x30c, 1ull << 48, 0, true },
-	{ "FIXED_CTR_CTRL", 0x38d, 0x11110000bbbb, 0x11110000bbbb, false },
-	{ "FIXED_CTR_CTRL AnyThread", 0x38d, 4, 0, true },
-	{ "FIXED_CTR_CTRL of a fifth counter", 0x38d, 1 << 16, 0, true },
-	{ "GLOBAL_CTRL", 0x38f, 0xf000000ff, 0xf000000ff, false },
-	{ "GLOBAL_CTRL of a ninth counter", 0x38f, 1 << 8, 0, true },
-	{ "GLOBAL_CTRL of metrics", 0x38f, 1ull << 48, 0, true },
-	{ "GLOBAL_STATUS is read only", 0x38e, 0, 0, true },
-	{ "GLOBAL_STATUS_RESET reserved bit", 0x390, 1 << 9, 0, true },
-	{ "GLOBAL_STATUS_SET reserved bit", 0x391, 1ull << 50, 0, true },
-	{ "GLOBAL_INUSE is read only", 0x392, 0, 0, true },
-	{ "PERF_CAPABILITIES is read only", 0x345, 0x64c0, 0, true },
-	{ "PEBS_ENABLE", 0x3f1, 0xf000000ff, 0xf000000ff, false },
-	{ "PEBS_ENABLE reserved bit", 0x3f1, 1 << 8, 0, true },
-	{ "PEBS_DATA_CFG", 0x3f2, 7, 7, false },
-	{ "PEBS_DATA_CFG of branches", 0x3f2, 8, 0, true },
-	{ "LD_LAT", 0x3f6, 0xffff, 0xffff, false },
-	{ "LD_LAT reserved bit", 0x3f6, 1 << 16, 0, true },
-	{ "DS_AREA", 0x600, 0xffff800000001000, 0xffff800000001000, false },
-	{ "DS_AREA not canonical", 0x600, 1ull << 47, 0, true },
-	{ "OFFCORE_RSP_1", 0x1a7, 0x3f00000000, 0x3f00000000, false },
-	{ "OFFCORE_RSP_0 reserved bit", 0x1a6, 1ull << 38, 0, true },
-};
-
-static uint64_t read_msr(int fd, uint32_t msr)
-{
-	uint64_t val;
-
-	if (pread(fd, &val, sizeof(val), msr) != sizeof(val))
-		die("rdmsr");
-	return val;
-}
-
-static bool write_msr(int fd, uint32_t msr, uint64_t val)
-{
-	if (pwrite(fd, &val, sizeof(val), msr) == sizeof(val))
-		return true;
-	if (errno != EIO)
-		die("wrmsr");
-	return false;
-}
-
-static int open_msr(int flags)
-{
-	int fd = open("/dev/cpu/0/msr", flags);
-
-	if (fd < 0)
-		die("/dev/cpu/0/msr");
-	return fd;
-}
-
-static int registers(void)
-{
-	int fd = open_msr(O_RDWR), bad = 0;
-
-	for (size_t i = 0; i < sizeof(attempts) / sizeof(*attempts); i++) {
-		const struct attempt *a = &attempts[i];
-		uint64_t old = a->faults && a->msr >= 0x390 && a->msr <= 0x392 ?
-			       0 : read_msr(fd, a->msr);
-		bool done = write_msr(fd, a->msr, a->write);
-		uint64_t now = read_msr(fd, a->msr);
-		uint64_t want = a->faults ? old : a->want;
-
-		if (done == a->faults || now != want) {
-			printf("%s: 0x%lx written %s and gives 0x%lx, not 0x%lx\n",
-			       a->name, a->write, done ? "is taken" : "faults",
-			       now, want);
-			bad++;
-		}
-		if (done && !write_msr(fd, a->msr, old & 0xffffffffffff))
-			write_msr(fd, a->msr, old);
-	}
-	/* Status bits can be set and reset; MISC_ENABLE's are fixed. */
-	write_msr(fd, 0x391, 1ull << 62 | 1);
-	bad += read_msr(fd, 0x38e) != (1ull << 62 | 1);
-	write_msr(fd, 0x390, 1ull << 62);
-	bad += read_msr(fd, 0x38e) != 1;
-	write_msr(fd, 0x390, 1);
-	bad += read_msr(fd, 0x38e) != 0;
-	write_msr(fd, 0x1a0, read_msr(fd, 0x1a0) ^ (1 << 7 | 1 << 11 | 1 << 12));
-	bad += (read_msr(fd, 0x1a0) & (1 << 7 | 1 << 11 | 1 << 12)) !=
-	       (1 << 7 | 1 << 11);
-	bad += read_msr(fd, 0x345) != 0x64c0;
-	printf("registers=%zu bad=%d\n", sizeof(attempts) / sizeof(*attempts), bad);
-	return bad;
-}
-
-/* pmu unmapped: a debug store area where there is no memory, then a bad one */
-
-static void unmapped(void)
-{
-	int fd = open_msr(O_RDWR);
-	uint64_t *p = memory(PAGE_BYTES, 0);
-
-	write_msr(fd, 0x38f, 0);
-	write_msr(fd, 0x600, 0xffff900000000000);	/* nothing lies here */
-	write_msr(fd, 0xc1, (uint32_t)-100);
-	write_msr(fd, 0x3f1, 1);
-	write_msr(fd, 0x186, ALL_LOADS | 1 << 16 | 1 << 22);
-	write_msr(fd, 0x38f, 1);
-	loop_loads(p, 1000);
-	printf("pebs_enable=%lu\n", read_msr(fd, 0x3f1));
-	write_msr(fd, 0x186, 0);
-}
-
-/* pmu hold: whoever moves the machine during the pause must move these */
-
-static void hold(unsigned int seconds)
-{
-	static const struct { uint32_t msr; uint64_t value; } kept[] = {
-		{ 0x4c3, 0x123456789abc }, { 0x30c, 0xcba987654321 },
-		{ 0x189, 0x4001f00c4 }, { 0x38d, 0x11110000b000 },
-		{ 0x3f1, 0x10 }, { 0x3f2, 3 }, { 0x3f6, 123 },
-		{ 0x3f7, 0x12 }, { 0x600, 0xffff888000001000 },
-		{ 0x1a6, 0x1234 }, { 0x1a7, 0x5678 },
-	};
-	const size_t n = sizeof(kept) / sizeof(*kept);
-	uint64_t *p = memory(PAGE_BYTES, 0);
-	int fd = open_msr(O_RDWR), bad = 0;
-
-	for (size_t i = 0; i < n; i++)
-		write_msr(fd, kept[i].msr, kept[i].value);
-	write_msr(fd, 0x391, 1ull << 62);
-	write_msr(fd, 0xc2, 0);
-	write_msr(fd, 0x187, ALL_LOADS | 1 << 16 | 1 << 22);
-	write_msr(fd, 0x38f, 2);
-	loop_loads(p, 1000);
-	printf("ready\n");
-	fflush(stdout);
-	sleep(seconds);
-	loop_loads(p, 1000);
-	write_msr(fd, 0x38f, 0);
-	for (size_t i = 0; i < n; i++)
-		bad += read_msr(fd, kept[i].msr) != kept[i].value;
-	bad += read_msr(fd, 0x38e) != 1ull << 62;
-	printf("kept=%zu bad=%d count=%lu\n", n, bad, read_msr(fd, 0xc2));
-}
-
 static uint64_t number(const char *text)
 {
 	char *end;
@@ -914,6 +752,8 @@ int main(int argc, char **argv)
 		       argc > 3 ? number(argv[4]) : 0);
 	else if (!strcmp(verb, "msr"))
 		return registers() != 0;
+	else if (!strcmp(verb, "records"))
+		return records() != 0;
 	else if (!strcmp(verb, "unmapped"))
 		unmapped();
 	else if (!strcmp(verb, "hold") && argc == 3)
