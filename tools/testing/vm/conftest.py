@@ -24,7 +24,7 @@ LONG = (
     "test_config_off.py::test_option_is_there_and_off[vmlinux]",
     "test_config_off.py::test_nothing_remains[vmlinux]",
     "test_config_off.py::test_sections_have_upstreams_sizes[vmlinux]",
-    "test_a_million_samples", "test_sampling_is_quick",
+    "test_a_million_samples", "test_sampling_is_quick", "test_model_is_quick",
     "test_host_memory_is_given_back", "test_shortfall_has_a_reason",
     "test_held_memory_moves_within_its_node", "test_held_memory_stays_online",
     "test_boots_into_its_target", "test_pure_parts",

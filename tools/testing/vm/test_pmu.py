@@ -235,7 +235,9 @@ def test_a_million_samples_belong_to_their_process(pmu):
 
 def test_storm(pmu, request, debug):
     """All CPUs sampled densely while processes come and go: no complaint."""
-    seconds = 600 if request.config.getoption("--long") else 10
+    seconds = 10
+    if debug:
+        seconds = 1800 if request.config.getoption("--long") else 180
     out = pmu(f"pmu storm 199 {seconds}", debug=debug, timing="off", smp=4,
               timeout=seconds + 300).out
     assert len(out) == 4
@@ -286,14 +288,24 @@ def test_sampling_is_quick(updates_per_second):
     off = updates_per_second(timing="icount")
     idle = updates_per_second(timing="icount", pmu=True)
     loads = updates_per_second("0x81d0 4093", timing="icount", pmu=True)
-    model = updates_per_second("0x20d1 4093", timing="model", pmu=True)
     record("idle_rel", "random updates", idle / off, "ratio")
     record("sampling_rel", "random updates", loads / off, "ratio")
-    record("model_mups", "random updates", model / 1e6, "M/s")
-    # The aims are 0.97, 0.85 and 10 M/s; other work on the host disturbs.
+    # The aims are 0.97 and 0.85; other work on the host disturbs.
     assert idle / off > 0.9
     assert loads / off > 0.75
-    assert model > 5e6
+
+
+@pytest.mark.parametrize("entries, least", [(2048, 2e6), (16384, 5e6)])
+def test_model_is_quick(updates_per_second, entries, least):
+    """Misses sampled, with a TLB that misses most pages and with one that holds
+    all: of the former most is the walk of page tables, model or not. The aim is
+    10 M/s with the latter.
+    """
+    model = updates_per_second("0x20d1 4093", timing="model", pmu=True,
+                               tlb_size=entries)
+    record("model_mups", f"random updates, TLB of {entries}", model / 1e6,
+           "M/s")
+    assert model > least
 
 
 def test_bad_debug_store_disables_sampling(pmu, tmp_path):
