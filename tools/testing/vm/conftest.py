@@ -7,6 +7,7 @@ if the kernel complains or if the guest hangs, unless check=False is given.
 A test that takes the fixture `debug` runs on the plain kernel and on the one
 with KASAN, lockdep and kmemleak: pass it on as guest(..., debug=debug).
 """
+import contextlib
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(TOP / "tools" / "tiering"), str(TOP / "bench")]
 import tiervm  # noqa: E402
+from qemu.qmp.legacy import QEMUMonitorProtocol  # noqa: E402
 
 # Left to `make test-long`: they take minutes, or, those of HBalloon, are not yet
 # seen to pass on each host. Parts of the names of tests.
@@ -82,6 +84,36 @@ def guest(request):
                             leaks=leaks, on_line=on_line)
         return result.check() if check else result
     return boot
+
+
+# For both sides of a move: a machine that was stopped is to go on all the same.
+GO_ON = ["-global", "migration.store-global-state=off"]
+
+
+def move_away(control, state, stop):
+    """Write the state of the machine behind a QMP socket to a file, end it.
+
+    stop: before that, not when little is left to write.
+    """
+    # Its end of the socket may be gone before ours is closed.
+    with contextlib.suppress(EOFError), QEMUMonitorProtocol(
+            str(control)) as qmp:
+        qmp.connect()
+        qmp.cmd("migrate-set-capabilities",
+                capabilities=[{"capability": "events", "state": True}])
+        # No limit but that of the disk.
+        qmp.cmd("migrate-set-parameters", **{"max-bandwidth": 0,
+                                             "downtime-limit": 2000})
+        if stop:
+            qmp.cmd("stop")
+        qmp.cmd("migrate", uri=f"file:{state}")
+        status = None
+        while status not in ("completed", "failed"):
+            event = qmp.pull_event(wait=60.0)
+            if event["event"] == "MIGRATION":
+                status = event["data"]["status"]
+        assert status == "completed"
+        qmp.cmd("quit")
 
 
 def guest_program(name):

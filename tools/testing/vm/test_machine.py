@@ -4,6 +4,7 @@ import re
 
 import pytest
 import tiervm
+from conftest import GO_ON, move_away
 
 NODES = "cd /sys/devices/system/node; "
 
@@ -60,3 +61,22 @@ def test_runs_are_identical(guest, gups):
     assert "round n=3" in first.text
     assert first.text == second.text
     assert first.log_text == second.log_text
+
+
+@pytest.mark.parametrize("timing", ["model", "off"])
+def test_moves_while_it_works(guest, gups, tmp_path, timing):
+    """A live migration loses no store of a program that writes all the time."""
+    state, control = tmp_path / "state", tmp_path / "qmp"
+
+    def watch(line):
+        if line.startswith("round n=2 "):
+            move_away(control, state, stop=False)
+    left = guest("gups --size 320 --rounds 40 --updates 1000000 --verify",
+                 files=gups, timing=timing, pmu=True, check=False,
+                 on_line=watch, extra=[*GO_ON, "-qmp",
+                                       f"unix:{control},server=on,wait=off"])
+    assert "round n=2 " in left.text and "verify" not in left.text
+    out = guest("", timing=timing, pmu=True,
+                extra=[*GO_ON, "-incoming", f"file:{state}"]).text
+    assert "round n=2 " not in out and "round n=40 " in out
+    assert "verify errors=0" in out

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
 """The emulated performance counters and PEBS, against known accesses."""
-import contextlib
 import fcntl
 import json
 import re
@@ -9,8 +8,7 @@ import subprocess
 
 import pytest
 import tiervm
-from conftest import guest_program
-from qemu.qmp.legacy import QEMUMonitorProtocol
+from conftest import GO_ON, guest_program, move_away
 
 FAST_NS, SLOW_NS = (latency for latency, _ in tiervm.PROFILES["pmem"])
 # Linux lowers the rate of samples when emulated interrupts take long.
@@ -317,39 +315,18 @@ def test_bad_debug_store_disables_sampling(pmu, tmp_path):
     assert log.read_text().count("PEBS disabled") == 1
 
 
-def move_away(control, state):
-    """Write the state of the machine behind a QMP socket to a file, end it."""
-    # Its end of the socket may be gone before ours is closed.
-    with contextlib.suppress(EOFError), QEMUMonitorProtocol(
-            str(control)) as qmp:
-        qmp.connect()
-        qmp.cmd("migrate-set-capabilities",
-                capabilities=[{"capability": "events", "state": True}])
-        qmp.cmd("stop")
-        qmp.cmd("migrate", uri=f"file:{state}")
-        status = None
-        while status not in ("completed", "failed"):
-            event = qmp.pull_event(wait=60.0)
-            if event["event"] == "MIGRATION":
-                status = event["data"]["status"]
-        assert status == "completed"
-        qmp.cmd("quit")
-
-
 @pytest.mark.parametrize("timing", ["model", "icount", "off"])
 def test_migration_keeps_it(pmu, tmp_path, timing):
     """Registers and what is being counted come along."""
     state, control = tmp_path / "state", tmp_path / "qmp"
-    # It was stopped, and is to go on all the same.
-    go_on = ["-global", "migration.store-global-state=off"]
 
     def watch(line):
         if line == "ready":
-            move_away(control, state)
+            move_away(control, state, stop=True)
     pmu("pmu hold 3", timing=timing, realtime=True, check=False, on_line=watch,
-        extra=[*go_on, "-qmp", f"unix:{control},server=on,wait=off"])
+        extra=[*GO_ON, "-qmp", f"unix:{control},server=on,wait=off"])
     out = pmu("", timing=timing, realtime=True,
-              extra=[*go_on, "-incoming", f"file:{state}"]).out
+              extra=[*GO_ON, "-incoming", f"file:{state}"]).out
     after = numbers(out[-1])
     assert after["kept"] > 10 and after["bad"] == 0
     assert 2000 <= after["count"] < 4000    # and loads of other user code
