@@ -332,6 +332,18 @@ def test_migration_keeps_it(pmu, tmp_path, timing):
     assert 2000 <= after["count"] < 4000    # and loads of other user code
 
 
+def test_reset_clears_it(program):
+    """A reboot finds registers as the first boot did."""
+    machine = tiervm.Machine(pmu=True, timing="off",
+                             extra=["-action", "reboot=reset"])
+    with tiervm.session("pmu-reset", machine,
+                        files={"/bin/pmu": program}) as vm:
+        assert vm.sh("pmu dirty; pmu dirty").splitlines() == ["old=0", "old=1"]
+        vm.start("reboot -f")
+        vm.wait()
+        assert vm.sh("pmu dirty").splitlines() == ["old=0"]
+
+
 @pytest.mark.parametrize("timing", ["model", "off"])
 def test_cpu_goes_and_comes(pmu, timing):
     """A CPU that was off counts and samples as before."""

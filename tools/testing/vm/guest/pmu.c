@@ -16,6 +16,7 @@
  * pmu msr                           what registers take and refuse
  * pmu records                       what PEBS writes, word by word
  * pmu unmapped                      PEBS without a debug store area
+ * pmu dirty                         registers that a reset must clear
  * pmu hold SECONDS                  registers before and after a pause
  *
  * Exits with status 1 and says why if something cannot be set up.
@@ -756,6 +757,8 @@ int main(int argc, char **argv)
 		return records() != 0;
 	else if (!strcmp(verb, "unmapped"))
 		unmapped();
+	else if (!strcmp(verb, "dirty"))
+		dirty();
 	else if (!strcmp(verb, "hold") && argc == 3)
 		hold(number(argv[2]));
 	else {

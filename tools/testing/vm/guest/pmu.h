@@ -28,6 +28,7 @@ void loop_loads(uint64_t *p, uint64_t n);
 int registers(void);
 int records(void);
 void unmapped(void);
+void dirty(void);
 void hold(unsigned int seconds);
 
 #endif /* PMU_H */

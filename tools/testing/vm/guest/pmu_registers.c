@@ -266,6 +266,21 @@ void unmapped(void)
 	write_msr(fd, 0x186, 0);
 }
 
+/* pmu dirty: registers that Linux leaves alone: what they have been, then a value */
+
+void dirty(void)
+{
+	static const uint32_t left_alone[] = { 0x3f6, 0x1a6, 0x1a7, 0x600, 0x3f2 };
+	int fd = open_msr(O_RDWR);
+	uint64_t old = 0;
+
+	for (size_t i = 0; i < sizeof(left_alone) / sizeof(*left_alone); i++) {
+		old |= read_msr(fd, left_alone[i]);
+		write_msr(fd, left_alone[i], 1);
+	}
+	printf("old=%lu\n", old);
+}
+
 /* pmu hold: whoever moves the machine during the pause must move these */
 
 void hold(unsigned int seconds)
