@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit tests of the parts of HBalloon that need no device. Included by
- * virtio_hballoon.c, whose functions it calls.
+ * KUnit tests of the parts of HBalloon that need no device
  */
 #include <kunit/test.h>
+#include <linux/mm.h>
+
+#include "../virtio_hballoon.h"
 
 static struct hb_request *hb_test_request(struct kunit *test)
 {

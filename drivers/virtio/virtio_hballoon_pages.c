@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HBalloon: allocating, holding and freeing the memory of a node
+ */
+#include <linux/balloon_compaction.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/swap.h>
+#include <linux/tiering_demote.h>
+
+#include "virtio_hballoon.h"
+
+/* Foreign pages with the node's id that may be set aside, in pages. */
+#define HB_MAX_FOREIGN		(SZ_64M >> PAGE_SHIFT)
+
+/* The largest order not above @order whose block is not more than @nr pages. */
+int hb_fit_order(int order, unsigned long nr)
+{
+	return min(order, ilog2(nr));
+}
+
+/* Are all of these pages the device's? */
+bool hb_owns(const struct hb_node *n, unsigned long pfn,
+	     unsigned long nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < n->nr_extents; i++) {
+		if (pfn >= n->extent[i].start_pfn &&
+		    pfn + nr <= n->extent[i].end_pfn)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Holding memory
+ */
+
+/*
+ * Like balloon_page_list_enqueue(), but for pages that compaction may have
+ * seen here before and still be looking at.
+ */
+static void hb_enqueue(struct hb_node *n, struct list_head *pages)
+{
+	struct page *page, *next;
+	unsigned long flags;
+
+	list_for_each_entry_safe(page, next, pages, lru) {
+		list_del(&page->lru);
+		lock_page(page);
+		spin_lock_irqsave(&n->pages.pages_lock, flags);
+		balloon_page_insert(&n->pages, page);
+		spin_unlock_irqrestore(&n->pages.pages_lock, flags);
+		unlock_page(page);
+	}
+}
+
+static void hb_hold_block(struct hb_node *n, struct page *page)
+{
+	unsigned long i;
+
+	for (i = 0; i < HB_BLOCK_PAGES; i++)
+		__SetPageOffline(page + i);
+	adjust_managed_page_count(page, -(long)HB_BLOCK_PAGES);
+	spin_lock(&n->lock);
+	list_add(&page->lru, &n->blocks);
+	n->nr_blocks++;
+	spin_unlock(&n->lock);
+	atomic_long_add(HB_BLOCK_PAGES, &n->nr_held);
+}
+
+struct page *hb_take_block(struct hb_node *n)
+{
+	struct page *page;
+
+	spin_lock(&n->lock);
+	page = list_first_entry_or_null(&n->blocks, struct page, lru);
+	if (page) {
+		list_del(&page->lru);
+		n->nr_blocks--;
+	}
+	spin_unlock(&n->lock);
+	return page;
+}
+
+/* Undo of hb_take_block(): the block is still offline and not managed. */
+static void hb_put_back_block(struct hb_node *n, struct page *page)
+{
+	spin_lock(&n->lock);
+	list_add(&page->lru, &n->blocks);
+	n->nr_blocks++;
+	spin_unlock(&n->lock);
+}
+
+/* A block that was taken and that the host has released. */
+void hb_free_block(struct page *page)
+{
+	unsigned long i;
+
+	for (i = 0; i < HB_BLOCK_PAGES; i++)
+		__ClearPageOffline(page + i);
+	adjust_managed_page_count(page, HB_BLOCK_PAGES);
+	__free_pages(page, HB_BLOCK_ORDER);
+}
+
+/* Make a block that was taken into held single pages, all of them movable. */
+static void hb_split_block(struct hb_node *n, struct page *page)
+{
+	LIST_HEAD(pages);
+	unsigned long i;
+
+	split_page(page, HB_BLOCK_ORDER);
+	for (i = 0; i < HB_BLOCK_PAGES; i++) {
+		__ClearPageOffline(page + i);
+		list_add_tail(&page[i].lru, &pages);
+	}
+	hb_enqueue(n, &pages);
+	hb_count(n, HB_SPLIT, HB_BLOCK_PAGES);
+}
+
+/* All pages of the list are of one node, but perhaps not of one zone. */
+static void hb_hold_pages(struct hb_node *n, struct list_head *pages)
+{
+	struct page *page;
+	unsigned long nr = 0;
+
+	list_for_each_entry(page, pages, lru) {
+		adjust_managed_page_count(page, -1);
+		nr++;
+	}
+	hb_enqueue(n, pages);
+	atomic_long_add(nr, &n->nr_held);
+}
+
+/* Single pages that were taken and that the host has released. */
+void hb_free_pages(struct list_head *pages)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, pages, lru) {
+		list_del(&page->lru);
+		adjust_managed_page_count(page, 1);
+		put_page(page);
+	}
+}
+
+/* Free what has been allocated, but not held. */
+void hb_drop(struct hb_request *req)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, &req->blocks, lru) {
+		list_del(&page->lru);
+		__free_pages(page, HB_BLOCK_ORDER);
+	}
+	list_for_each_entry_safe(page, next, &req->pages, lru) {
+		list_del(&page->lru);
+		__free_page(page);
+	}
+}
+
+void hb_drop_foreign(struct hb_node *n)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, &n->foreign, lru) {
+		list_del(&page->lru);
+		__free_pages(page, page_private(page));
+	}
+	n->nr_foreign = 0;
+}
+
+/*
+ * Inflating
+ */
+
+static struct page *hb_alloc(struct hb_node *n, int order)
+{
+	gfp_t gfp = balloon_mapping_gfp_mask() | __GFP_THISNODE |
+		    __GFP_NOMEMALLOC | __GFP_NORETRY | __GFP_NOWARN;
+
+	/* Reclaim is for single pages that cannot be had otherwise. */
+	if (order || !n->reclaim)
+		gfp &= ~__GFP_RECLAIM;
+	return alloc_pages_node(n->nid, gfp, order);
+}
+
+/* Allocate 2^@order pages of the device's part of the node, or NULL. */
+static struct page *hb_alloc_own(struct hb_node *n, int order)
+{
+	struct page *page;
+
+	while ((page = hb_alloc(n, order))) {
+		if (page_to_nid(page) != n->nid) {
+			hb_count(n, HB_WRONG_NODE, 1UL << order);
+			__free_pages(page, order);
+			return NULL;
+		}
+		if (likely(hb_owns(n, page_to_pfn(page), 1UL << order)))
+			return page;
+		if (n->nr_foreign + (1UL << order) > HB_MAX_FOREIGN) {
+			__free_pages(page, order);
+			return NULL;
+		}
+		/* Keep it for now, or it will be found again. */
+		set_page_private(page, order);
+		list_add(&page->lru, &n->foreign);
+		n->nr_foreign += 1UL << order;
+	}
+	return NULL;
+}
+
+/* More memory to allocate from? Each stage comes once in a row of failures. */
+static bool hb_make_room(struct hb_node *n, unsigned long nr)
+{
+	if (n->order > 0) {
+		n->order--;
+		return true;
+	}
+	if (n->reclaim)
+		return false;
+	n->reclaim = true;
+	hpl_demote_node(n->nid, nr);
+	return true;
+}
+
+/*
+ * Allocate up to @want pages into @req. Returns 0, or the reason why it holds
+ * less than it has room for.
+ */
+unsigned int hb_fill(struct hb_node *n, struct hb_request *req,
+		     unsigned long want)
+{
+	unsigned long max = min(want, (unsigned long)(HB_REQ_BYTES >> PAGE_SHIFT));
+	unsigned long i;
+
+	while (req->nr_pages < max && req->nr_ranges < n->hb->max_ranges) {
+		int order = hb_fit_order(n->order, max - req->nr_pages);
+		struct page *page = hb_alloc_own(n, order);
+
+		if (!page) {
+			/* A smaller remainder says nothing of larger blocks. */
+			if (order < n->order)
+				n->order = order;
+			if (!hb_make_room(n, want))
+				return VIRTIO_HBALLOON_REASON_NO_MEMORY;
+			continue;
+		}
+		hb_add_range(req, n->hb->max_ranges, page_to_pfn(page),
+			     1UL << order);
+		if (order == HB_BLOCK_ORDER) {
+			list_add_tail(&page->lru, &req->blocks);
+			continue;
+		}
+		if (order)
+			split_page(page, order);
+		for (i = 0; i < 1UL << order; i++)
+			list_add_tail(&page[i].lru, &req->pages);
+		cond_resched();
+	}
+	return 0;
+}
+
+void hb_inflated(struct hb_node *n, struct hb_request *req)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, &req->blocks, lru) {
+		list_del(&page->lru);
+		hb_hold_block(n, page);
+	}
+	hb_hold_pages(n, &req->pages);
+	hb_count(n, HB_INFLATED, req->nr_pages);
+}
+
+/*
+ * Deflating
+ */
+
+/* Take up to @max held pages, blocks first, into @req. */
+void hb_drain(struct hb_node *n, struct hb_request *req,
+	      unsigned long max)
+{
+	struct page *page;
+	LIST_HEAD(pages);
+	unsigned long room;
+
+	while (req->nr_ranges < n->hb->max_ranges && req->nr_pages < max) {
+		if (max - req->nr_pages < HB_BLOCK_PAGES)
+			break;
+		page = hb_take_block(n);
+		if (!page)
+			break;
+		hb_add_range(req, n->hb->max_ranges, page_to_pfn(page),
+			     HB_BLOCK_PAGES);
+		list_add_tail(&page->lru, &req->blocks);
+	}
+
+	room = min(max - req->nr_pages,
+		   (unsigned long)(n->hb->max_ranges - req->nr_ranges));
+	if (!room)
+		return;
+	if (!balloon_page_list_dequeue(&n->pages, &pages, room)) {
+		page = req->nr_pages ? NULL : hb_take_block(n);
+		if (!page)
+			return;
+		hb_split_block(n, page);
+		balloon_page_list_dequeue(&n->pages, &pages, room);
+	}
+	list_for_each_entry(page, &pages, lru)
+		hb_add_range(req, n->hb->max_ranges, page_to_pfn(page), 1);
+	list_splice_tail(&pages, &req->pages);
+}
+
+void hb_deflated(struct hb_node *n, struct hb_request *req)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, &req->blocks, lru) {
+		list_del(&page->lru);
+		hb_free_block(page);
+	}
+	hb_free_pages(&req->pages);
+	atomic_long_sub(req->nr_pages, &n->nr_held);
+	hb_count(n, HB_DEFLATED, req->nr_pages);
+}
+
+/* The host would not: hold again what was taken. */
+void hb_undrain(struct hb_node *n, struct hb_request *req)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, &req->blocks, lru) {
+		list_del(&page->lru);
+		hb_put_back_block(n, page);
+	}
+	hb_enqueue(n, &req->pages);
+}
