@@ -1,40 +1,36 @@
 /*
  * HBalloon: the host resizes each memory node of a guest
  *
- * The device keeps, per node, a bitmap of the pages that the guest has given
- * and believes nothing else. A request is read and checked whole before any of
- * it is done; a driver that breaks the protocol loses its device until reset.
+ * The device keeps, per node, the set of pages that the guest has given
+ * (-pages.c) and believes nothing else. A request (-request.c) is read and
+ * checked whole before any of it is done; a driver that breaks the protocol
+ * loses its device until reset.
  *
- * The device manages the discarding of its nodes' memory (RamDiscardManager),
- * so that VFIO maps only what the guest uses, and migration and dumps leave
- * out the rest.
+ * The device manages the discarding of its nodes' memory (-discard.c), so that
+ * VFIO maps only what the guest uses, and migration and dumps leave out the
+ * rest.
  *
  * This work is licensed under the terms of the GNU GPL, version 2 or later.
  * See the COPYING file in the top-level directory.
  */
 
 #include "qemu/osdep.h"
-#include "qemu/bitmap.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
-#include "qemu/iov.h"
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "exec/address-spaces.h"
 #include "exec/cpu-common.h"
 #include "hw/boards.h"
 #include "hw/qdev-properties.h"
-#include "hw/virtio/virtio-hballoon.h"
 #include "migration/misc.h"
-#include "migration/vmstate.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-hballoon.h"
 #include "system/hostmem.h"
 #include "system/numa.h"
 #include "system/system.h"
+#include "virtio-hballoon-internal.h"
 #include "trace.h"
-
-#define PAGE VIRTIO_HBALLOON_PAGE_SIZE
 
 /* Requests that a driver can have in flight: two descriptors each. */
 #define REQUEST_QUEUE_SIZE 256
@@ -42,31 +38,6 @@
 #define REPORTING_QUEUE_SIZE 32     /* Linux reports up to 32 ranges at once */
 
 static QLIST_HEAD(, VirtIOHBalloon) devices;
-
-/* The node's memory from byte @offset on. */
-static MemoryRegionSection node_section(const VirtIOHBalloonNode *n,
-                                        uint64_t offset, uint64_t len)
-{
-    return (MemoryRegionSection) {
-        .mr = n->mr,
-        .offset_within_region = offset,
-        .size = int128_make64(len),
-    };
-}
-
-/* The node that @mr is the memory of; there is one. */
-static VirtIOHBalloonNode *node_of(const VirtIOHBalloon *hb,
-                                   const MemoryRegion *mr)
-{
-    uint32_t i;
-
-    for (i = 0; i < hb->nr_nodes; i++) {
-        if (hb->node[i].mr == mr) {
-            return &hb->node[i];
-        }
-    }
-    g_assert_not_reached();
-}
 
 VirtIOHBalloon *virtio_hballoon_next(VirtIOHBalloon *hb)
 {
@@ -98,7 +69,7 @@ bool virtio_hballoon_busy(void)
     return migration_in_incoming_postcopy() || migration_is_running();
 }
 
-static void send_changed(VirtIOHBalloon *hb)
+void virtio_hballoon_send_changed(VirtIOHBalloon *hb)
 {
     g_autofree char *path = virtio_hballoon_path(hb);
     HBalloonTargetList *actual = NULL;
@@ -113,554 +84,6 @@ static void send_changed(VirtIOHBalloon *hb)
     }
     qapi_event_send_hballoon_changed(virtio_hballoon_id(hb), path, actual);
     qapi_free_HBalloonTargetList(actual);
-}
-
-/*
- * Discarding, and those who want to know of it
- */
-
-typedef int (*SectionFn)(MemoryRegionSection *s, void *opaque);
-
-/* Call @fn for each run of @s that is held, or that is not. */
-static int for_each_run(const VirtIOHBalloonNode *n,
-                        const MemoryRegionSection *s, bool held,
-                        SectionFn fn, void *opaque)
-{
-    unsigned long start = s->offset_within_region / PAGE;
-    unsigned long end = start + int128_get64(s->size) / PAGE;
-    int ret;
-
-    while (start < end) {
-        MemoryRegionSection run = *s;
-        unsigned long stop;
-
-        if (held) {
-            start = find_next_bit(n->bitmap, end, start);
-            stop = find_next_zero_bit(n->bitmap, end, start);
-        } else {
-            start = find_next_zero_bit(n->bitmap, end, start);
-            stop = find_next_bit(n->bitmap, end, start);
-        }
-        if (start >= end) {
-            break;
-        }
-        run.offset_within_address_space +=
-            (hwaddr)start * PAGE - s->offset_within_region;
-        run.offset_within_region = (hwaddr)start * PAGE;
-        run.size = int128_make64((uint64_t)(stop - start) * PAGE);
-        ret = fn(&run, opaque);
-        if (ret) {
-            return ret;
-        }
-        start = stop;
-    }
-    return 0;
-}
-
-/* The part of what @rdl listens to that is in @s; false if none is. */
-static bool intersect(const RamDiscardListener *rdl,
-                      const MemoryRegionSection *s, MemoryRegionSection *out)
-{
-    const MemoryRegionSection *own = rdl->section;
-    uint64_t start = MAX(own->offset_within_region, s->offset_within_region);
-    uint64_t end = MIN(own->offset_within_region + int128_get64(own->size),
-                       s->offset_within_region + int128_get64(s->size));
-
-    if (own->mr != s->mr || start >= end) {
-        return false;
-    }
-    *out = *own;
-    out->offset_within_address_space += start - own->offset_within_region;
-    out->offset_within_region = start;
-    out->size = int128_make64(end - start);
-    return true;
-}
-
-static void notify_discard(VirtIOHBalloon *hb, const MemoryRegionSection *s)
-{
-    RamDiscardListener *rdl;
-    MemoryRegionSection part;
-
-    QLIST_FOREACH(rdl, &hb->listeners, next) {
-        if (intersect(rdl, s, &part)) {
-            rdl->notify_discard(rdl, &part);
-        }
-    }
-}
-
-static int notify_populate(VirtIOHBalloon *hb, const MemoryRegionSection *s)
-{
-    RamDiscardListener *rdl, *undo;
-    MemoryRegionSection part;
-    int ret;
-
-    QLIST_FOREACH(rdl, &hb->listeners, next) {
-        if (!intersect(rdl, s, &part)) {
-            continue;
-        }
-        ret = rdl->notify_populate(rdl, &part);
-        if (!ret) {
-            continue;
-        }
-        QLIST_FOREACH(undo, &hb->listeners, next) {
-            if (undo == rdl) {
-                break;
-            }
-            if (intersect(undo, s, &part)) {
-                undo->notify_discard(undo, &part);
-            }
-        }
-        return ret;
-    }
-    return 0;
-}
-
-static int populate_cb(MemoryRegionSection *s, void *opaque)
-{
-    return notify_populate(opaque, s);
-}
-
-static int discard_cb(MemoryRegionSection *s, void *opaque)
-{
-    notify_discard(opaque, s);
-    return 0;
-}
-
-static int discard_memory(const VirtIOHBalloonNode *n, uint64_t offset,
-                          uint64_t len)
-{
-    trace_virtio_hballoon_discard(n->id, offset, len);
-    return ram_block_discard_range(n->mr->ram_block, offset, len);
-}
-
-/*
- * Requests
- */
-
-/*
- * Turn the guest's range into an offset into the node's memory. False if it is
- * none: not aligned, or not all of it memory of the node that can be written.
- */
-static bool resolve(const VirtIOHBalloonNode *n,
-                    struct virtio_hballoon_range *r)
-{
-    uint64_t addr = le64_to_cpu(r->addr);
-    uint64_t len = le64_to_cpu(r->len);
-    MemoryRegionSection s;
-    bool ok;
-
-    if (!len || !QEMU_IS_ALIGNED(addr | len, PAGE) || len > n->size ||
-        addr + len < addr) {
-        return false;
-    }
-    s = memory_region_find(get_system_memory(), addr, len);
-    ok = s.mr == n->mr && !s.readonly && !s.nonvolatile &&
-         s.offset_within_address_space == addr &&
-         int128_get64(s.size) == len &&
-         QEMU_IS_ALIGNED(s.offset_within_region, PAGE);
-    if (s.mr) {
-        memory_region_unref(s.mr);
-    }
-    r->addr = s.offset_within_region;
-    r->len = len;
-    return ok;
-}
-
-/* Is all of the range held, or none of it? */
-static bool all_held(const VirtIOHBalloonNode *n,
-                     const struct virtio_hballoon_range *r, bool held)
-{
-    unsigned long start = r->addr / PAGE;
-    unsigned long end = start + r->len / PAGE;
-
-    return held ? find_next_zero_bit(n->bitmap, end, start) >= end
-                : find_next_bit(n->bitmap, end, start) >= end;
-}
-
-static void mark(VirtIOHBalloonNode *n, const struct virtio_hballoon_range *r,
-                 bool held)
-{
-    if (held) {
-        bitmap_set(n->bitmap, r->addr / PAGE, r->len / PAGE);
-        n->held += r->len;
-    } else {
-        bitmap_clear(n->bitmap, r->addr / PAGE, r->len / PAGE);
-        n->held -= r->len;
-    }
-}
-
-/*
- * Mark @nr ranges, each of which must be of the other state still: so one that
- * overlaps another is noticed. False if one is not, with nothing marked.
- */
-static bool mark_all(VirtIOHBalloonNode *n, struct virtio_hballoon_range *r,
-                     uint32_t nr, bool held)
-{
-    uint32_t i;
-
-    for (i = 0; i < nr; i++) {
-        if (!all_held(n, &r[i], !held)) {
-            while (i-- > 0) {
-                mark(n, &r[i], !held);
-            }
-            return false;
-        }
-        mark(n, &r[i], held);
-    }
-    return true;
-}
-
-static void unmark_all(VirtIOHBalloonNode *n, struct virtio_hballoon_range *r,
-                       uint32_t nr, bool held)
-{
-    while (nr-- > 0) {
-        mark(n, &r[nr], !held);
-    }
-}
-
-/*
- * Join neighbours, in the order given or its reverse: a discard costs a system
- * call, and less per byte the larger it is. Returns how many ranges are left.
- */
-static uint32_t join(struct virtio_hballoon_range *r, uint32_t nr)
-{
-    uint32_t last = 0, i;
-
-    for (i = 1; i < nr; i++) {
-        if (r[last].addr + r[last].len == r[i].addr) {
-            r[last].len += r[i].len;
-        } else if (r[i].addr + r[i].len == r[last].addr) {
-            r[last].addr = r[i].addr;
-            r[last].len += r[i].len;
-        } else {
-            r[++last] = r[i];
-        }
-    }
-    return last + 1;
-}
-
-/* Discard ranges that are marked as held. On failure none is held. */
-static uint32_t inflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
-                        struct virtio_hballoon_range *r, uint32_t nr)
-{
-    MemoryRegionSection s;
-    uint32_t i;
-
-    nr = join(r, nr);
-    for (i = 0; i < nr; i++) {
-        if (discard_memory(n, r[i].addr, r[i].len)) {
-            unmark_all(n, r, nr, true);
-            return VIRTIO_HBALLOON_RESP_FAILED;
-        }
-    }
-    for (i = 0; i < nr; i++) {
-        s = node_section(n, r[i].addr, r[i].len);
-        notify_discard(hb, &s);
-    }
-    return VIRTIO_HBALLOON_RESP_OK;
-}
-
-/* Announce ranges that are no longer held. On failure all are held. */
-static uint32_t deflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
-                        struct virtio_hballoon_range *r, uint32_t nr)
-{
-    MemoryRegionSection s;
-    uint32_t i;
-
-    nr = join(r, nr);
-    for (i = 0; i < nr; i++) {
-        s = node_section(n, r[i].addr, r[i].len);
-        if (notify_populate(hb, &s)) {
-            while (i-- > 0) {
-                s = node_section(n, r[i].addr, r[i].len);
-                notify_discard(hb, &s);
-                discard_memory(n, r[i].addr, r[i].len);
-            }
-            unmark_all(n, r, nr, false);
-            return VIRTIO_HBALLOON_RESP_FAILED;
-        }
-    }
-    return VIRTIO_HBALLOON_RESP_OK;
-}
-
-/*
- * Execute a request whose @nr ranges are resolved. Returns what to answer, or
- * -1 if the request breaks the protocol, with nothing done.
- */
-static int execute(VirtIOHBalloon *hb, VirtIOHBalloonNode *n, uint16_t type,
-                   bool oom, uint32_t nr)
-{
-    struct virtio_hballoon_range *r = hb->range;
-    bool held = type != VIRTIO_HBALLOON_REQ_DEFLATE;
-    uint32_t nr_give = type == VIRTIO_HBALLOON_REQ_EXCHANGE ? 1 : nr;
-    uint32_t status;
-
-    if (type == VIRTIO_HBALLOON_REQ_EXCHANGE &&
-        (r[0].len != r[1].len || !all_held(n, r + 1, true))) {
-        return -1;
-    }
-    if (!mark_all(n, r, nr_give, held)) {
-        return -1;
-    }
-    if (type == VIRTIO_HBALLOON_REQ_EXCHANGE) {
-        mark(n, r + 1, false);
-    }
-
-    if (virtio_hballoon_busy()) {
-        status = VIRTIO_HBALLOON_RESP_BUSY;
-    } else if ((type == VIRTIO_HBALLOON_REQ_INFLATE &&
-                virtio_hballoon_actual(n) < n->target) ||
-               (type == VIRTIO_HBALLOON_REQ_DEFLATE && !oom &&
-                virtio_hballoon_actual(n) > n->target)) {
-        status = VIRTIO_HBALLOON_RESP_REFUSED;
-    } else if (type == VIRTIO_HBALLOON_REQ_INFLATE) {
-        return inflate(hb, n, r, nr);
-    } else if (type == VIRTIO_HBALLOON_REQ_DEFLATE) {
-        return deflate(hb, n, r, nr);
-    } else {
-        status = inflate(hb, n, r, 1);
-        if (status != VIRTIO_HBALLOON_RESP_OK) {
-            mark(n, r + 1, true);
-            return status;
-        }
-        return deflate(hb, n, r + 1, 1);
-    }
-
-    if (type == VIRTIO_HBALLOON_REQ_EXCHANGE) {
-        mark(n, r + 1, true);
-    }
-    unmark_all(n, r, nr_give, held);
-    return status;
-}
-
-/* Execute one element. False if it breaks the protocol, and the device. */
-static bool handle_request(VirtIOHBalloon *hb, VirtQueueElement *elem)
-{
-    VirtIODevice *vdev = VIRTIO_DEVICE(hb);
-    struct virtio_hballoon_range *r = hb->range;
-    struct virtio_hballoon_req req;
-    struct virtio_hballoon_resp resp = {};
-    VirtIOHBalloonNode *n;
-    uint16_t type, flags;
-    uint32_t node, nr, i;
-    uint64_t bytes = 0;
-    size_t size;
-    int status;
-
-    if (iov_to_buf(elem->out_sg, elem->out_num, 0, &req, sizeof(req)) !=
-        sizeof(req)) {
-        virtio_error(vdev, "hballoon: request shorter than its head");
-        return false;
-    }
-    type = le16_to_cpu(req.type);
-    flags = le16_to_cpu(req.flags);
-    node = le32_to_cpu(req.node);
-    nr = le32_to_cpu(req.nr_ranges);
-    size = (size_t)nr * sizeof(*r);
-    if (type < VIRTIO_HBALLOON_REQ_INFLATE ||
-        type > VIRTIO_HBALLOON_REQ_EXCHANGE || node >= hb->nr_nodes || !nr ||
-        nr > VIRTIO_HBALLOON_MAX_RANGES ||
-        (type == VIRTIO_HBALLOON_REQ_EXCHANGE && nr != 2) ||
-        (flags && (flags != VIRTIO_HBALLOON_REQ_FLAG_OOM ||
-                   type != VIRTIO_HBALLOON_REQ_DEFLATE ||
-                   !virtio_vdev_has_feature(vdev,
-                                    VIRTIO_HBALLOON_F_DEFLATE_ON_OOM)))) {
-        virtio_error(vdev, "hballoon: bad request: type %u flags 0x%x node %u"
-                     " ranges %u", type, flags, node, nr);
-        return false;
-    }
-    if (iov_size(elem->out_sg, elem->out_num) != sizeof(req) + size ||
-        iov_size(elem->in_sg, elem->in_num) < sizeof(resp)) {
-        virtio_error(vdev, "hballoon: bad size of a request of %u ranges", nr);
-        return false;
-    }
-
-    n = &hb->node[node];
-    iov_to_buf(elem->out_sg, elem->out_num, sizeof(req), r, size);
-    for (i = 0; i < nr; i++) {
-        struct virtio_hballoon_range guest = r[i];
-
-        if (!resolve(n, &r[i])) {
-            virtio_error(vdev, "hballoon: 0x%" PRIx64 "+0x%" PRIx64
-                         " is no memory of node %u", le64_to_cpu(guest.addr),
-                         le64_to_cpu(guest.len), n->id);
-            return false;
-        }
-        bytes += r[i].len;
-    }
-    trace_virtio_hballoon_request(type, n->id, nr, bytes);
-    status = execute(hb, n, type, flags & VIRTIO_HBALLOON_REQ_FLAG_OOM, nr);
-    if (status < 0) {
-        virtio_error(vdev, "hballoon: request of type %u for memory of node %u"
-                     " that is in that state already, or named twice", type,
-                     n->id);
-        return false;
-    }
-    trace_virtio_hballoon_response(n->id, status, virtio_hballoon_actual(n));
-    if (status == VIRTIO_HBALLOON_RESP_OK &&
-        type != VIRTIO_HBALLOON_REQ_EXCHANGE) {
-        send_changed(hb);
-    }
-    resp.status = cpu_to_le32(status);
-    resp.actual = cpu_to_le64(virtio_hballoon_actual(n));
-    iov_from_buf(elem->in_sg, elem->in_num, 0, &resp, sizeof(resp));
-    return true;
-}
-
-static void handle_request_vq(VirtIODevice *vdev, VirtQueue *vq)
-{
-    VirtIOHBalloon *hb = VIRTIO_HBALLOON(vdev);
-    VirtQueueElement *elem;
-
-    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
-        if (!handle_request(hb, elem)) {
-            virtqueue_detach_element(vq, elem, 0);
-            g_free(elem);
-            return;
-        }
-        virtqueue_push(vq, elem, sizeof(struct virtio_hballoon_resp));
-        virtio_notify(vdev, vq);
-        g_free(elem);
-    }
-}
-
-/*
- * Status
- */
-
-static void send_done(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n)
-{
-    g_autofree char *path = virtio_hballoon_path(hb);
-
-    trace_virtio_hballoon_done(n->id, n->done_generation, n->done_actual,
-                               n->done_reason);
-    qapi_event_send_hballoon_done(virtio_hballoon_id(hb), path, n->id,
-                                  n->done_generation, n->target,
-                                  n->done_actual, n->done_reason);
-}
-
-/*
- * The driver has ended its work on a generation. An event follows the first
- * time, and once more if it fell short then and has reached the target now:
- * so the guest cannot flood the host with events.
- */
-static bool handle_done(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
-                        uint64_t generation, uint16_t reason)
-{
-    bool reached = reason == VIRTIO_HBALLOON_REASON_REACHED;
-
-    if (reason >= VIRTIO_HBALLOON_NR_REASONS || generation > n->generation ||
-        (reached && generation == n->generation &&
-         virtio_hballoon_actual(n) != n->target)) {
-        virtio_error(VIRTIO_DEVICE(hb), "hballoon: bad completion of node %u:"
-                     " generation %" PRIu64 " reason %u", n->id, generation,
-                     reason);
-        return false;
-    }
-    if (n->has_done && (generation < n->done_generation ||
-                        (generation == n->done_generation &&
-                         (!reached || reason == n->done_reason)))) {
-        return true;
-    }
-    n->has_done = true;
-    n->done_generation = generation;
-    n->done_actual = virtio_hballoon_actual(n);
-    n->done_reason = reason;
-    send_done(hb, n);
-    return true;
-}
-
-static bool handle_status(VirtIOHBalloon *hb, VirtQueueElement *elem)
-{
-    VirtIODevice *vdev = VIRTIO_DEVICE(hb);
-    struct virtio_hballoon_status s;
-    VirtIOHBalloonNode *n;
-    uint16_t type;
-    uint32_t node, i;
-
-    if (iov_to_buf(elem->out_sg, elem->out_num, 0, &s, sizeof(s)) !=
-        sizeof(s)) {
-        virtio_error(vdev, "hballoon: status too short");
-        return false;
-    }
-    type = le16_to_cpu(s.type);
-    node = le32_to_cpu(s.node);
-    if ((type != VIRTIO_HBALLOON_STATUS_DONE &&
-         type != VIRTIO_HBALLOON_STATUS_STATS) || node >= hb->nr_nodes) {
-        virtio_error(vdev, "hballoon: bad status: type %u node %u", type,
-                     node);
-        return false;
-    }
-    n = &hb->node[node];
-    if (virtio_vdev_has_feature(vdev, VIRTIO_HBALLOON_F_STATS)) {
-        n->has_stats = true;
-        n->stats_ms = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
-        for (i = 0; i < VIRTIO_HBALLOON_NR_STATS; i++) {
-            n->stat[i] = le64_to_cpu(s.stat[i]);
-        }
-    }
-    return type == VIRTIO_HBALLOON_STATUS_STATS ||
-           handle_done(hb, n, le64_to_cpu(s.generation),
-                       le16_to_cpu(s.reason));
-}
-
-static void handle_status_vq(VirtIODevice *vdev, VirtQueue *vq)
-{
-    VirtIOHBalloon *hb = VIRTIO_HBALLOON(vdev);
-    VirtQueueElement *elem;
-
-    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
-        if (!handle_status(hb, elem)) {
-            virtqueue_detach_element(vq, elem, 0);
-            g_free(elem);
-            return;
-        }
-        virtqueue_push(vq, elem, 0);
-        virtio_notify(vdev, vq);
-        g_free(elem);
-    }
-}
-
-/*
- * Reporting: memory that the guest does not use, but still owns
- */
-
-static void discard_reported(VirtIOHBalloon *hb, void *addr, uint64_t len)
-{
-    struct virtio_hballoon_range r = { .len = len };
-    ram_addr_t offset;
-    RAMBlock *rb = qemu_ram_block_from_host(addr, false, &offset);
-    uint32_t i;
-
-    for (i = 0; rb && i < hb->nr_nodes; i++) {
-        VirtIOHBalloonNode *n = &hb->node[i];
-
-        r.addr = offset;
-        if (n->mr->ram_block == rb && QEMU_IS_ALIGNED(offset | len, PAGE) &&
-            offset + len <= n->size && all_held(n, &r, false)) {
-            discard_memory(n, offset, len);
-        }
-    }
-}
-
-static void handle_reporting_vq(VirtIODevice *vdev, VirtQueue *vq)
-{
-    VirtIOHBalloon *hb = VIRTIO_HBALLOON(vdev);
-    VirtQueueElement *elem;
-    unsigned i;
-
-    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
-        /* Memory that is in use by a passed-through device stays. */
-        if (!virtio_hballoon_busy() && !ram_block_discard_is_disabled()) {
-            for (i = 0; i < elem->in_num; i++) {
-                discard_reported(hb, elem->in_sg[i].iov_base,
-                                 elem->in_sg[i].iov_len);
-            }
-        }
-        virtqueue_push(vq, elem, 0);
-        virtio_notify(vdev, vq);
-        g_free(elem);
-    }
 }
 
 /*
@@ -749,183 +172,46 @@ static void reset(VirtIODevice *vdev)
 
     for (i = 0; i < hb->nr_nodes; i++) {
         VirtIOHBalloonNode *n = &hb->node[i];
-        MemoryRegionSection all = node_section(n, 0, n->size);
+        struct virtio_hballoon_range run;
+        uint64_t at = 0;
 
         n->has_stats = false;
-        if (!n->held) {
-            continue;
+        changed |= n->pages.held;
+        while (hballoon_pages_next(&n->pages, at, n->size, true, &run)) {
+            if (virtio_hballoon_tell_populated(hb, n, &run)) {
+                warn_report("hballoon: 0x%" PRIx64 " bytes of node %u could not"
+                            " be mapped again for devices", run.len, n->id);
+            }
+            at = run.addr + run.len;
         }
-        if (for_each_run(n, &all, true, populate_cb, hb)) {
-            warn_report("hballoon: not all memory of node %u could be mapped"
-                        " again for devices", n->id);
-        }
-        bitmap_zero(n->bitmap, n->nr_pages);
-        n->held = 0;
-        changed = true;
+        hballoon_pages_clear(&n->pages);
     }
     if (changed) {
-        send_changed(hb);
+        virtio_hballoon_send_changed(hb);
     }
 }
 
 int64_t virtio_hballoon_retaken(const VirtIOHBalloonNode *n)
 {
-    const unsigned long chunk = 64 * MiB / PAGE;
-    g_autofree unsigned char *resident = g_malloc(chunk);
+    const uint64_t chunk = 64 * MiB;
+    g_autofree unsigned char *resident = g_malloc(chunk / PAGE);
     char *host = memory_region_get_ram_ptr(n->mr);
-    unsigned long start = 0, stop, i;
+    struct virtio_hballoon_range run;
+    uint64_t at = 0, i;
     int64_t bytes = 0;
 
-    for (;;) {
-        start = find_next_bit(n->bitmap, n->nr_pages, start);
-        if (start >= n->nr_pages) {
-            return bytes;
-        }
-        stop = find_next_zero_bit(n->bitmap,
-                                  MIN(start + chunk, n->nr_pages), start);
-        if (mincore(host + start * PAGE, (stop - start) * PAGE,
-                    (void *)resident)) {
+    while (hballoon_pages_next(&n->pages, at, n->size, true, &run)) {
+        run.len = MIN(run.len, chunk);
+        if (mincore(host + run.addr, run.len, (void *)resident)) {
             return -errno;
         }
-        for (i = 0; i < stop - start; i++) {
+        for (i = 0; i < run.len / PAGE; i++) {
             bytes += resident[i] & 1 ? PAGE : 0;
         }
-        start = stop;
+        at = run.addr + run.len;
     }
+    return bytes;
 }
-
-/*
- * Migration
- */
-
-typedef struct NodeChecks {
-    VirtIOHBalloonNode *parent;
-    uint32_t id;
-    uint64_t size;
-} NodeChecks;
-
-static int node_checks_pre_save(void *opaque)
-{
-    NodeChecks *tmp = opaque;
-
-    tmp->id = tmp->parent->id;
-    tmp->size = tmp->parent->size;
-    return 0;
-}
-
-static int node_checks_post_load(void *opaque, int version_id)
-{
-    NodeChecks *tmp = opaque;
-    const VirtIOHBalloonNode *n = tmp->parent;
-
-    if (tmp->id != n->id || tmp->size != n->size) {
-        error_report("hballoon: node %u of %" PRIu64 " bytes here is node %u of"
-                     " %" PRIu64 " bytes at the source", n->id, n->size,
-                     tmp->id, tmp->size);
-        return -EINVAL;
-    }
-    return 0;
-}
-
-static const VMStateDescription vmstate_node_checks = {
-    .name = "virtio-hballoon-node/checks",
-    .pre_save = node_checks_pre_save,
-    .post_load = node_checks_post_load,
-    .fields = (const VMStateField[]) {
-        VMSTATE_UINT32(id, NodeChecks),
-        VMSTATE_UINT64(size, NodeChecks),
-        VMSTATE_END_OF_LIST()
-    },
-};
-
-static int node_post_load(void *opaque, int version_id)
-{
-    VirtIOHBalloonNode *n = opaque;
-
-    if (n->target < n->floor || n->target > n->size ||
-        !QEMU_IS_ALIGNED(n->target, PAGE) ||
-        n->done_reason >= VIRTIO_HBALLOON_NR_REASONS) {
-        error_report("hballoon: node %u: target %" PRIu64 " from the source is"
-                     " not within floor %" PRIu64 " and size %" PRIu64,
-                     n->id, n->target, n->floor, n->size);
-        return -EINVAL;
-    }
-    n->held = (uint64_t)slow_bitmap_count_one(n->bitmap, n->nr_pages) * PAGE;
-    return 0;
-}
-
-static const VMStateDescription vmstate_node = {
-    .name = "virtio-hballoon-node",
-    .version_id = 1,
-    .minimum_version_id = 1,
-    .post_load = node_post_load,
-    .fields = (const VMStateField[]) {
-        VMSTATE_WITH_TMP(VirtIOHBalloonNode, NodeChecks, vmstate_node_checks),
-        VMSTATE_UINT64(target, VirtIOHBalloonNode),
-        VMSTATE_UINT64(generation, VirtIOHBalloonNode),
-        VMSTATE_BOOL(has_done, VirtIOHBalloonNode),
-        VMSTATE_UINT64(done_generation, VirtIOHBalloonNode),
-        VMSTATE_UINT64(done_actual, VirtIOHBalloonNode),
-        VMSTATE_UINT16(done_reason, VirtIOHBalloonNode),
-        VMSTATE_BITMAP(bitmap, VirtIOHBalloonNode, 1, nr_pages),
-        VMSTATE_END_OF_LIST()
-    },
-};
-
-static int forget_cb(MemoryRegionSection *s, void *opaque)
-{
-    return ram_block_discard_range(s->mr->ram_block, s->offset_within_region,
-                                   int128_get64(s->size));
-}
-
-static int device_post_load(void *opaque, int version_id)
-{
-    VirtIOHBalloon *hb = opaque;
-    uint32_t i;
-
-    for (i = 0; i < hb->nr_nodes; i++) {
-        VirtIOHBalloonNode *n = &hb->node[i];
-        MemoryRegionSection all = node_section(n, 0, n->size);
-
-        if (n->generation > hb->generation) {
-            error_report("hballoon: node %u is ahead of its device", n->id);
-            return -EINVAL;
-        }
-        /* A snapshot that is loaded finds the memory of what ran before. */
-        if (!migration_in_incoming_postcopy()) {
-            for_each_run(n, &all, true, forget_cb, NULL);
-        }
-        for_each_run(n, &all, true, discard_cb, hb);
-    }
-    return 0;
-}
-
-static const VMStateDescription vmstate_device = {
-    .name = "virtio-hballoon-device",
-    .version_id = 1,
-    .minimum_version_id = 1,
-    .post_load = device_post_load,
-    .fields = (const VMStateField[]) {
-        VMSTATE_UINT32_EQUAL(nr_nodes, VirtIOHBalloon,
-                             "number of memory nodes"),
-        VMSTATE_UINT64(generation, VirtIOHBalloon),
-        VMSTATE_UINT64(stats_seq, VirtIOHBalloon),
-        VMSTATE_STRUCT_VARRAY_POINTER_UINT32(node, VirtIOHBalloon, nr_nodes,
-                                             vmstate_node,
-                                             VirtIOHBalloonNode),
-        VMSTATE_END_OF_LIST()
-    },
-};
-
-static const VMStateDescription vmstate_virtio_hballoon = {
-    .name = "virtio-hballoon",
-    .version_id = 1,
-    .minimum_version_id = 1,
-    .fields = (const VMStateField[]) {
-        VMSTATE_VIRTIO_DEVICE,
-        VMSTATE_END_OF_LIST()
-    },
-};
 
 /*
  * Making and unmaking
@@ -954,10 +240,8 @@ static bool init_node(VirtIOHBalloonNode *n, uint32_t id, MemoryRegion *mr,
         error_setg(errp, "memory of node %u is resized by another device", id);
         return false;
     }
-    n->nr_pages = n->size / PAGE;
-    n->bitmap = bitmap_try_new(n->nr_pages);
-    if (!n->bitmap) {
-        error_setg(errp, "no memory for a bitmap of %d pages", n->nr_pages);
+    if (!hballoon_pages_init(&n->pages, n->size)) {
+        error_setg(errp, "no memory for a bitmap of %d pages", n->pages.nr);
         return false;
     }
     return true;
@@ -1108,7 +392,7 @@ static void free_nodes(VirtIOHBalloon *hb)
     uint32_t i;
 
     for (i = 0; i < hb->nr_nodes; i++) {
-        g_free(hb->node[i].bitmap);
+        hballoon_pages_destroy(&hb->node[i].pages);
     }
     g_free(hb->node);
     hb->node = NULL;
@@ -1167,12 +451,13 @@ static void realize(DeviceState *dev, Error **errp)
                 sizeof(struct virtio_hballoon_config) +
                 hb->nr_nodes * sizeof(struct virtio_hballoon_node));
     hb->request_vq = virtio_add_queue(vdev, REQUEST_QUEUE_SIZE,
-                                      handle_request_vq);
+                                      virtio_hballoon_handle_request);
     hb->status_vq = virtio_add_queue(vdev, STATUS_QUEUE_SIZE,
-                                     handle_status_vq);
+                                     virtio_hballoon_handle_status);
     if (hb->reporting) {
-        hb->reporting_vq = virtio_add_queue(vdev, REPORTING_QUEUE_SIZE,
-                                            handle_reporting_vq);
+        hb->reporting_vq =
+            virtio_add_queue(vdev, REPORTING_QUEUE_SIZE,
+                             virtio_hballoon_handle_reporting);
     }
     if (hb->stats_interval_ms) {
         hb->stats_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, ask_for_stats, hb);
@@ -1201,112 +486,6 @@ static void unrealize(DeviceState *dev)
     free_nodes(hb);
 }
 
-/*
- * RamDiscardManager
- */
-
-static uint64_t rdm_get_min_granularity(const RamDiscardManager *rdm,
-                                        const MemoryRegion *mr)
-{
-    return PAGE;
-}
-
-static bool rdm_is_populated(const RamDiscardManager *rdm,
-                             const MemoryRegionSection *s)
-{
-    const VirtIOHBalloonNode *n = node_of(VIRTIO_HBALLOON(rdm), s->mr);
-    struct virtio_hballoon_range r = {
-        .addr = QEMU_ALIGN_DOWN(s->offset_within_region, PAGE),
-    };
-
-    r.len = ROUND_UP(s->offset_within_region + int128_get64(s->size), PAGE) -
-            r.addr;
-    return r.addr + r.len <= n->size && all_held(n, &r, false);
-}
-
-typedef struct Replay {
-    ReplayRamPopulate populate;
-    ReplayRamDiscard discard;
-    void *opaque;
-} Replay;
-
-static int replay_populate_cb(MemoryRegionSection *s, void *opaque)
-{
-    Replay *replay = opaque;
-
-    return replay->populate(s, replay->opaque);
-}
-
-static int replay_discard_cb(MemoryRegionSection *s, void *opaque)
-{
-    Replay *replay = opaque;
-
-    replay->discard(s, replay->opaque);
-    return 0;
-}
-
-static int rdm_replay_populated(const RamDiscardManager *rdm,
-                                MemoryRegionSection *s, ReplayRamPopulate fn,
-                                void *opaque)
-{
-    Replay replay = { .populate = fn, .opaque = opaque };
-
-    return for_each_run(node_of(VIRTIO_HBALLOON(rdm), s->mr), s, false,
-                        replay_populate_cb, &replay);
-}
-
-static void rdm_replay_discarded(const RamDiscardManager *rdm,
-                                 MemoryRegionSection *s, ReplayRamDiscard fn,
-                                 void *opaque)
-{
-    Replay replay = { .discard = fn, .opaque = opaque };
-
-    for_each_run(node_of(VIRTIO_HBALLOON(rdm), s->mr), s, true,
-                 replay_discard_cb, &replay);
-}
-
-static int listener_populate_cb(MemoryRegionSection *s, void *opaque)
-{
-    RamDiscardListener *rdl = opaque;
-
-    return rdl->notify_populate(rdl, s);
-}
-
-static int listener_discard_cb(MemoryRegionSection *s, void *opaque)
-{
-    RamDiscardListener *rdl = opaque;
-
-    rdl->notify_discard(rdl, s);
-    return 0;
-}
-
-static void rdm_register_listener(RamDiscardManager *rdm,
-                                  RamDiscardListener *rdl,
-                                  MemoryRegionSection *s)
-{
-    VirtIOHBalloon *hb = VIRTIO_HBALLOON(rdm);
-
-    rdl->section = memory_region_section_new_copy(s);
-    QLIST_INSERT_HEAD(&hb->listeners, rdl, next);
-    if (for_each_run(node_of(hb, s->mr), rdl->section, false,
-                     listener_populate_cb, rdl)) {
-        error_report("hballoon: memory of %s could not be mapped for a device",
-                     memory_region_name(s->mr));
-    }
-}
-
-static void rdm_unregister_listener(RamDiscardManager *rdm,
-                                    RamDiscardListener *rdl)
-{
-    VirtIOHBalloon *hb = VIRTIO_HBALLOON(rdm);
-
-    for_each_run(node_of(hb, rdl->section->mr), rdl->section, false,
-                 listener_discard_cb, rdl);
-    QLIST_REMOVE(rdl, next);
-    memory_region_section_free_copy(rdl->section);
-    rdl->section = NULL;
-}
-
 static const Property properties[] = {
     DEFINE_PROP_STRING("floors", VirtIOHBalloon, floors),
     DEFINE_PROP_STRING("initial", VirtIOHBalloon, initial),
@@ -1320,7 +499,6 @@ static void class_init(ObjectClass *klass, void *data)
 {
     DeviceClass *dc = DEVICE_CLASS(klass);
     VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
-    RamDiscardManagerClass *rdmc = RAM_DISCARD_MANAGER_CLASS(klass);
 
     device_class_set_props(dc, properties);
     dc->vmsd = &vmstate_virtio_hballoon;
@@ -1333,14 +511,9 @@ static void class_init(ObjectClass *klass, void *data)
     vdc->reset = reset;
     vdc->get_config = get_config;
     vdc->get_features = get_features;
-    vdc->vmsd = &vmstate_device;
+    vdc->vmsd = &vmstate_virtio_hballoon_device;
 
-    rdmc->get_min_granularity = rdm_get_min_granularity;
-    rdmc->is_populated = rdm_is_populated;
-    rdmc->replay_populated = rdm_replay_populated;
-    rdmc->replay_discarded = rdm_replay_discarded;
-    rdmc->register_listener = rdm_register_listener;
-    rdmc->unregister_listener = rdm_unregister_listener;
+    virtio_hballoon_init_discard_class(klass);
 }
 
 static const TypeInfo virtio_hballoon_info = {

@@ -227,6 +227,15 @@ def test_boots_into_its_target(balloon):
         assert [n["actual"] for n in vm.nodes()] == [160 * MIB, 256 * MIB]
 
 
+def test_set_of_pages():
+    """The device's record of what is held, alone (QEMU's unit test)."""
+    done = subprocess.run([tiervm.BUILD / "qemu/tests/unit/test-hballoon-pages"],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert done.stdout.count("\nok ") >= 3
+
+
 def test_device(tmp_path):
     """The device alone: each request, each error, a hostile guest (qtest)."""
     build = tiervm.BUILD / "qemu"

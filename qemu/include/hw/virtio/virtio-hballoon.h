@@ -12,6 +12,7 @@
 
 #include "standard-headers/linux/virtio_hballoon.h"
 #include "hw/virtio/virtio.h"
+#include "hw/virtio/virtio-hballoon-pages.h"
 #include "exec/memory.h"
 #include "qapi/qapi-types-hballoon.h"
 #include "qemu/queue.h"
@@ -30,10 +31,7 @@ typedef struct VirtIOHBalloonNode {
     uint64_t floor;
     uint64_t target;
     uint64_t generation;        /* of target */
-    uint64_t held;              /* bytes set in bitmap */
-    /* Pages that the guest has given: the only truth of it. */
-    unsigned long *bitmap;
-    int32_t nr_pages;           /* bits of bitmap */
+    HBalloonPages pages;        /* held: the only truth of it */
 
     /* The last completion that the driver sent. */
     bool has_done;
@@ -76,7 +74,7 @@ struct VirtIOHBalloon {
 /* The bytes of a node that the guest can use. */
 static inline uint64_t virtio_hballoon_actual(const VirtIOHBalloonNode *n)
 {
-    return n->size - n->held;
+    return n->size - n->pages.held;
 }
 
 /*

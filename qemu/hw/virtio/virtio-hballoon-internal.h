@@ -1,0 +1,50 @@
+/*
+ * HBalloon: what the files of the device share
+ *
+ * This work is licensed under the terms of the GNU GPL, version 2 or later.
+ * See the COPYING file in the top-level directory.
+ */
+
+#ifndef VIRTIO_HBALLOON_INTERNAL_H
+#define VIRTIO_HBALLOON_INTERNAL_H
+
+#include "hw/virtio/virtio-hballoon.h"
+
+#define PAGE VIRTIO_HBALLOON_PAGE_SIZE
+
+/*
+ * Ranges are bytes of the node's memory, in host byte order.
+ */
+
+/* virtio-hballoon.c: emit HBALLOON_CHANGED */
+void virtio_hballoon_send_changed(VirtIOHBalloon *hb);
+
+/* virtio-hballoon-discard.c */
+
+/* Drop the content of memory. Returns 0 or -errno. */
+int virtio_hballoon_discard(const VirtIOHBalloonNode *n,
+                            const struct virtio_hballoon_range *r);
+
+/* Tell those who map memory that they must not use this any more... */
+void virtio_hballoon_tell_discarded(VirtIOHBalloon *hb,
+                                    const VirtIOHBalloonNode *n,
+                                    const struct virtio_hballoon_range *r);
+
+/* ... or may again. Returns 0 or -errno, and then nobody does. */
+int virtio_hballoon_tell_populated(VirtIOHBalloon *hb,
+                                   const VirtIOHBalloonNode *n,
+                                   const struct virtio_hballoon_range *r);
+
+/* Fill in the methods of RamDiscardManager. */
+void virtio_hballoon_init_discard_class(ObjectClass *klass);
+
+/* virtio-hballoon-request.c: the queues */
+void virtio_hballoon_handle_request(VirtIODevice *vdev, VirtQueue *vq);
+void virtio_hballoon_handle_status(VirtIODevice *vdev, VirtQueue *vq);
+void virtio_hballoon_handle_reporting(VirtIODevice *vdev, VirtQueue *vq);
+
+/* virtio-hballoon-migration.c */
+extern const VMStateDescription vmstate_virtio_hballoon;
+extern const VMStateDescription vmstate_virtio_hballoon_device;
+
+#endif

@@ -1,0 +1,140 @@
+/*
+ * HBalloon: state that moves with the guest
+ *
+ * This work is licensed under the terms of the GNU GPL, version 2 or later.
+ * See the COPYING file in the top-level directory.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "exec/cpu-common.h"
+#include "migration/misc.h"
+#include "migration/vmstate.h"
+#include "virtio-hballoon-internal.h"
+
+typedef struct NodeChecks {
+    VirtIOHBalloonNode *parent;
+    uint32_t id;
+    uint64_t size;
+} NodeChecks;
+
+static int node_checks_pre_save(void *opaque)
+{
+    NodeChecks *tmp = opaque;
+
+    tmp->id = tmp->parent->id;
+    tmp->size = tmp->parent->size;
+    return 0;
+}
+
+static int node_checks_post_load(void *opaque, int version_id)
+{
+    NodeChecks *tmp = opaque;
+    const VirtIOHBalloonNode *n = tmp->parent;
+
+    if (tmp->id != n->id || tmp->size != n->size) {
+        error_report("hballoon: node %u of %" PRIu64 " bytes here is node %u of"
+                     " %" PRIu64 " bytes at the source", n->id, n->size,
+                     tmp->id, tmp->size);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+static const VMStateDescription vmstate_node_checks = {
+    .name = "virtio-hballoon-node/checks",
+    .pre_save = node_checks_pre_save,
+    .post_load = node_checks_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT32(id, NodeChecks),
+        VMSTATE_UINT64(size, NodeChecks),
+        VMSTATE_END_OF_LIST()
+    },
+};
+
+static int node_post_load(void *opaque, int version_id)
+{
+    VirtIOHBalloonNode *n = opaque;
+
+    if (n->target < n->floor || n->target > n->size ||
+        !QEMU_IS_ALIGNED(n->target, PAGE) ||
+        n->done_reason >= VIRTIO_HBALLOON_NR_REASONS) {
+        error_report("hballoon: node %u: target %" PRIu64 " from the source is"
+                     " not within floor %" PRIu64 " and size %" PRIu64,
+                     n->id, n->target, n->floor, n->size);
+        return -EINVAL;
+    }
+    hballoon_pages_recount(&n->pages);
+    return 0;
+}
+
+static const VMStateDescription vmstate_node = {
+    .name = "virtio-hballoon-node",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .post_load = node_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_WITH_TMP(VirtIOHBalloonNode, NodeChecks, vmstate_node_checks),
+        VMSTATE_UINT64(target, VirtIOHBalloonNode),
+        VMSTATE_UINT64(generation, VirtIOHBalloonNode),
+        VMSTATE_BOOL(has_done, VirtIOHBalloonNode),
+        VMSTATE_UINT64(done_generation, VirtIOHBalloonNode),
+        VMSTATE_UINT64(done_actual, VirtIOHBalloonNode),
+        VMSTATE_UINT16(done_reason, VirtIOHBalloonNode),
+        VMSTATE_BITMAP(pages.bitmap, VirtIOHBalloonNode, 1, pages.nr),
+        VMSTATE_END_OF_LIST()
+    },
+};
+
+static int device_post_load(void *opaque, int version_id)
+{
+    VirtIOHBalloon *hb = opaque;
+    uint32_t i;
+
+    for (i = 0; i < hb->nr_nodes; i++) {
+        VirtIOHBalloonNode *n = &hb->node[i];
+        struct virtio_hballoon_range run;
+        uint64_t at = 0;
+
+        if (n->generation > hb->generation) {
+            error_report("hballoon: node %u is ahead of its device", n->id);
+            return -EINVAL;
+        }
+        while (hballoon_pages_next(&n->pages, at, n->size, true, &run)) {
+            /* A snapshot that is loaded finds the memory of what ran before. */
+            if (!migration_in_incoming_postcopy()) {
+                virtio_hballoon_discard(n, &run);
+            }
+            virtio_hballoon_tell_discarded(hb, n, &run);
+            at = run.addr + run.len;
+        }
+    }
+    return 0;
+}
+
+const VMStateDescription vmstate_virtio_hballoon_device = {
+    .name = "virtio-hballoon-device",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .post_load = device_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT32_EQUAL(nr_nodes, VirtIOHBalloon,
+                             "number of memory nodes"),
+        VMSTATE_UINT64(generation, VirtIOHBalloon),
+        VMSTATE_UINT64(stats_seq, VirtIOHBalloon),
+        VMSTATE_STRUCT_VARRAY_POINTER_UINT32(node, VirtIOHBalloon, nr_nodes,
+                                             vmstate_node,
+                                             VirtIOHBalloonNode),
+        VMSTATE_END_OF_LIST()
+    },
+};
+
+const VMStateDescription vmstate_virtio_hballoon = {
+    .name = "virtio-hballoon",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_VIRTIO_DEVICE,
+        VMSTATE_END_OF_LIST()
+    },
+};

@@ -1,0 +1,374 @@
+/*
+ * HBalloon: what the driver sends
+ *
+ * This work is licensed under the terms of the GNU GPL, version 2 or later.
+ * See the COPYING file in the top-level directory.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/iov.h"
+#include "qemu/timer.h"
+#include "exec/address-spaces.h"
+#include "exec/cpu-common.h"
+#include "qapi/qapi-events-hballoon.h"
+#include "virtio-hballoon-internal.h"
+#include "trace.h"
+
+/*
+ * Turn the guest's range into an offset into the node's memory. False if it is
+ * none: not aligned, or not all of it memory of the node that can be written.
+ */
+static bool resolve(const VirtIOHBalloonNode *n,
+                    struct virtio_hballoon_range *r)
+{
+    uint64_t addr = le64_to_cpu(r->addr);
+    uint64_t len = le64_to_cpu(r->len);
+    MemoryRegionSection s;
+    bool ok;
+
+    if (!len || !QEMU_IS_ALIGNED(addr | len, PAGE) || len > n->size ||
+        addr + len < addr) {
+        return false;
+    }
+    s = memory_region_find(get_system_memory(), addr, len);
+    ok = s.mr == n->mr && !s.readonly && !s.nonvolatile &&
+         s.offset_within_address_space == addr &&
+         int128_get64(s.size) == len &&
+         QEMU_IS_ALIGNED(s.offset_within_region, PAGE);
+    if (s.mr) {
+        memory_region_unref(s.mr);
+    }
+    r->addr = s.offset_within_region;
+    r->len = len;
+    return ok;
+}
+
+static void unmark_all(VirtIOHBalloonNode *n,
+                       const struct virtio_hballoon_range *r, uint32_t nr,
+                       bool held)
+{
+    while (nr-- > 0) {
+        hballoon_pages_mark(&n->pages, &r[nr], !held);
+    }
+}
+
+/* Discard ranges that are marked as held. On failure none is held. */
+static uint32_t inflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                        struct virtio_hballoon_range *r, uint32_t nr)
+{
+    uint32_t i;
+
+    nr = hballoon_ranges_join(r, nr);
+    for (i = 0; i < nr; i++) {
+        if (virtio_hballoon_discard(n, &r[i])) {
+            unmark_all(n, r, nr, true);
+            return VIRTIO_HBALLOON_RESP_FAILED;
+        }
+    }
+    for (i = 0; i < nr; i++) {
+        virtio_hballoon_tell_discarded(hb, n, &r[i]);
+    }
+    return VIRTIO_HBALLOON_RESP_OK;
+}
+
+/* Announce ranges that are no longer held. On failure all are held. */
+static uint32_t deflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                        struct virtio_hballoon_range *r, uint32_t nr)
+{
+    uint32_t i;
+
+    nr = hballoon_ranges_join(r, nr);
+    for (i = 0; i < nr; i++) {
+        if (virtio_hballoon_tell_populated(hb, n, &r[i])) {
+            while (i-- > 0) {
+                virtio_hballoon_tell_discarded(hb, n, &r[i]);
+                virtio_hballoon_discard(n, &r[i]);
+            }
+            unmark_all(n, r, nr, false);
+            return VIRTIO_HBALLOON_RESP_FAILED;
+        }
+    }
+    return VIRTIO_HBALLOON_RESP_OK;
+}
+
+/*
+ * Execute a request whose @nr ranges are resolved. Returns what to answer, or
+ * -1 if the request breaks the protocol, with nothing done.
+ */
+static int execute(VirtIOHBalloon *hb, VirtIOHBalloonNode *n, uint16_t type,
+                   bool oom, uint32_t nr)
+{
+    struct virtio_hballoon_range *r = hb->range;
+    bool held = type != VIRTIO_HBALLOON_REQ_DEFLATE;
+    uint32_t nr_give = type == VIRTIO_HBALLOON_REQ_EXCHANGE ? 1 : nr;
+    uint32_t status;
+
+    if (type == VIRTIO_HBALLOON_REQ_EXCHANGE &&
+        (r[0].len != r[1].len ||
+         !hballoon_pages_all(&n->pages, r[1].addr, r[1].len, true))) {
+        return -1;
+    }
+    if (!hballoon_pages_mark_all(&n->pages, r, nr_give, held)) {
+        return -1;
+    }
+    if (type == VIRTIO_HBALLOON_REQ_EXCHANGE) {
+        hballoon_pages_mark(&n->pages, r + 1, false);
+    }
+
+    if (virtio_hballoon_busy()) {
+        status = VIRTIO_HBALLOON_RESP_BUSY;
+    } else if ((type == VIRTIO_HBALLOON_REQ_INFLATE &&
+                virtio_hballoon_actual(n) < n->target) ||
+               (type == VIRTIO_HBALLOON_REQ_DEFLATE && !oom &&
+                virtio_hballoon_actual(n) > n->target)) {
+        status = VIRTIO_HBALLOON_RESP_REFUSED;
+    } else if (type == VIRTIO_HBALLOON_REQ_INFLATE) {
+        return inflate(hb, n, r, nr);
+    } else if (type == VIRTIO_HBALLOON_REQ_DEFLATE) {
+        return deflate(hb, n, r, nr);
+    } else {
+        status = inflate(hb, n, r, 1);
+        if (status != VIRTIO_HBALLOON_RESP_OK) {
+            hballoon_pages_mark(&n->pages, r + 1, true);
+            return status;
+        }
+        return deflate(hb, n, r + 1, 1);
+    }
+
+    if (type == VIRTIO_HBALLOON_REQ_EXCHANGE) {
+        hballoon_pages_mark(&n->pages, r + 1, true);
+    }
+    unmark_all(n, r, nr_give, held);
+    return status;
+}
+
+/* Execute one element. False if it breaks the protocol, and the device. */
+static bool handle_request(VirtIOHBalloon *hb, VirtQueueElement *elem)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(hb);
+    struct virtio_hballoon_range *r = hb->range;
+    struct virtio_hballoon_req req;
+    struct virtio_hballoon_resp resp = {};
+    VirtIOHBalloonNode *n;
+    uint16_t type, flags;
+    uint32_t node, nr, i;
+    uint64_t bytes = 0;
+    size_t size;
+    int status;
+
+    if (iov_to_buf(elem->out_sg, elem->out_num, 0, &req, sizeof(req)) !=
+        sizeof(req)) {
+        virtio_error(vdev, "hballoon: request shorter than its head");
+        return false;
+    }
+    type = le16_to_cpu(req.type);
+    flags = le16_to_cpu(req.flags);
+    node = le32_to_cpu(req.node);
+    nr = le32_to_cpu(req.nr_ranges);
+    size = (size_t)nr * sizeof(*r);
+    if (type < VIRTIO_HBALLOON_REQ_INFLATE ||
+        type > VIRTIO_HBALLOON_REQ_EXCHANGE || node >= hb->nr_nodes || !nr ||
+        nr > VIRTIO_HBALLOON_MAX_RANGES ||
+        (type == VIRTIO_HBALLOON_REQ_EXCHANGE && nr != 2) ||
+        (flags && (flags != VIRTIO_HBALLOON_REQ_FLAG_OOM ||
+                   type != VIRTIO_HBALLOON_REQ_DEFLATE ||
+                   !virtio_vdev_has_feature(vdev,
+                                    VIRTIO_HBALLOON_F_DEFLATE_ON_OOM)))) {
+        virtio_error(vdev, "hballoon: bad request: type %u flags 0x%x node %u"
+                     " ranges %u", type, flags, node, nr);
+        return false;
+    }
+    if (iov_size(elem->out_sg, elem->out_num) != sizeof(req) + size ||
+        iov_size(elem->in_sg, elem->in_num) < sizeof(resp)) {
+        virtio_error(vdev, "hballoon: bad size of a request of %u ranges", nr);
+        return false;
+    }
+
+    n = &hb->node[node];
+    iov_to_buf(elem->out_sg, elem->out_num, sizeof(req), r, size);
+    for (i = 0; i < nr; i++) {
+        struct virtio_hballoon_range guest = r[i];
+
+        if (!resolve(n, &r[i])) {
+            virtio_error(vdev, "hballoon: 0x%" PRIx64 "+0x%" PRIx64
+                         " is no memory of node %u", le64_to_cpu(guest.addr),
+                         le64_to_cpu(guest.len), n->id);
+            return false;
+        }
+        bytes += r[i].len;
+    }
+    trace_virtio_hballoon_request(type, n->id, nr, bytes);
+    status = execute(hb, n, type, flags & VIRTIO_HBALLOON_REQ_FLAG_OOM, nr);
+    if (status < 0) {
+        virtio_error(vdev, "hballoon: request of type %u for memory of node %u"
+                     " that is in that state already, or named twice", type,
+                     n->id);
+        return false;
+    }
+    trace_virtio_hballoon_response(n->id, status, virtio_hballoon_actual(n));
+    if (status == VIRTIO_HBALLOON_RESP_OK &&
+        type != VIRTIO_HBALLOON_REQ_EXCHANGE) {
+        virtio_hballoon_send_changed(hb);
+    }
+    resp.status = cpu_to_le32(status);
+    resp.actual = cpu_to_le64(virtio_hballoon_actual(n));
+    iov_from_buf(elem->in_sg, elem->in_num, 0, &resp, sizeof(resp));
+    return true;
+}
+
+void virtio_hballoon_handle_request(VirtIODevice *vdev, VirtQueue *vq)
+{
+    VirtIOHBalloon *hb = VIRTIO_HBALLOON(vdev);
+    VirtQueueElement *elem;
+
+    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
+        if (!handle_request(hb, elem)) {
+            virtqueue_detach_element(vq, elem, 0);
+            g_free(elem);
+            return;
+        }
+        virtqueue_push(vq, elem, sizeof(struct virtio_hballoon_resp));
+        virtio_notify(vdev, vq);
+        g_free(elem);
+    }
+}
+
+/*
+ * Status
+ */
+
+static void send_done(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n)
+{
+    g_autofree char *path = virtio_hballoon_path(hb);
+
+    trace_virtio_hballoon_done(n->id, n->done_generation, n->done_actual,
+                               n->done_reason);
+    qapi_event_send_hballoon_done(virtio_hballoon_id(hb), path, n->id,
+                                  n->done_generation, n->target,
+                                  n->done_actual, n->done_reason);
+}
+
+/*
+ * The driver has ended its work on a generation. An event follows the first
+ * time, and once more if it fell short then and has reached the target now:
+ * so the guest cannot flood the host with events.
+ */
+static bool handle_done(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                        uint64_t generation, uint16_t reason)
+{
+    bool reached = reason == VIRTIO_HBALLOON_REASON_REACHED;
+
+    if (reason >= VIRTIO_HBALLOON_NR_REASONS || generation > n->generation ||
+        (reached && generation == n->generation &&
+         virtio_hballoon_actual(n) != n->target)) {
+        virtio_error(VIRTIO_DEVICE(hb), "hballoon: bad completion of node %u:"
+                     " generation %" PRIu64 " reason %u", n->id, generation,
+                     reason);
+        return false;
+    }
+    if (n->has_done && (generation < n->done_generation ||
+                        (generation == n->done_generation &&
+                         (!reached || reason == n->done_reason)))) {
+        return true;
+    }
+    n->has_done = true;
+    n->done_generation = generation;
+    n->done_actual = virtio_hballoon_actual(n);
+    n->done_reason = reason;
+    send_done(hb, n);
+    return true;
+}
+
+static bool handle_status(VirtIOHBalloon *hb, VirtQueueElement *elem)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(hb);
+    struct virtio_hballoon_status s;
+    VirtIOHBalloonNode *n;
+    uint16_t type;
+    uint32_t node, i;
+
+    if (iov_to_buf(elem->out_sg, elem->out_num, 0, &s, sizeof(s)) !=
+        sizeof(s)) {
+        virtio_error(vdev, "hballoon: status too short");
+        return false;
+    }
+    type = le16_to_cpu(s.type);
+    node = le32_to_cpu(s.node);
+    if ((type != VIRTIO_HBALLOON_STATUS_DONE &&
+         type != VIRTIO_HBALLOON_STATUS_STATS) || node >= hb->nr_nodes) {
+        virtio_error(vdev, "hballoon: bad status: type %u node %u", type,
+                     node);
+        return false;
+    }
+    n = &hb->node[node];
+    if (virtio_vdev_has_feature(vdev, VIRTIO_HBALLOON_F_STATS)) {
+        n->has_stats = true;
+        n->stats_ms = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+        for (i = 0; i < VIRTIO_HBALLOON_NR_STATS; i++) {
+            n->stat[i] = le64_to_cpu(s.stat[i]);
+        }
+    }
+    return type == VIRTIO_HBALLOON_STATUS_STATS ||
+           handle_done(hb, n, le64_to_cpu(s.generation),
+                       le16_to_cpu(s.reason));
+}
+
+void virtio_hballoon_handle_status(VirtIODevice *vdev, VirtQueue *vq)
+{
+    VirtIOHBalloon *hb = VIRTIO_HBALLOON(vdev);
+    VirtQueueElement *elem;
+
+    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
+        if (!handle_status(hb, elem)) {
+            virtqueue_detach_element(vq, elem, 0);
+            g_free(elem);
+            return;
+        }
+        virtqueue_push(vq, elem, 0);
+        virtio_notify(vdev, vq);
+        g_free(elem);
+    }
+}
+
+/*
+ * Reporting: memory that the guest does not use, but still owns
+ */
+
+static void discard_reported(VirtIOHBalloon *hb, void *addr, uint64_t len)
+{
+    struct virtio_hballoon_range r = { .len = len };
+    ram_addr_t offset;
+    RAMBlock *rb = qemu_ram_block_from_host(addr, false, &offset);
+    uint32_t i;
+
+    for (i = 0; rb && i < hb->nr_nodes; i++) {
+        VirtIOHBalloonNode *n = &hb->node[i];
+
+        r.addr = offset;
+        if (n->mr->ram_block == rb && QEMU_IS_ALIGNED(offset | len, PAGE) &&
+            offset + len <= n->size &&
+            hballoon_pages_all(&n->pages, offset, len, false)) {
+            virtio_hballoon_discard(n, &r);
+        }
+    }
+}
+
+void virtio_hballoon_handle_reporting(VirtIODevice *vdev, VirtQueue *vq)
+{
+    VirtIOHBalloon *hb = VIRTIO_HBALLOON(vdev);
+    VirtQueueElement *elem;
+    unsigned i;
+
+    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
+        /* Memory that is in use by a passed-through device stays. */
+        if (!virtio_hballoon_busy() && !ram_block_discard_is_disabled()) {
+            for (i = 0; i < elem->in_num; i++) {
+                discard_reported(hb, elem->in_sg[i].iov_base,
+                                 elem->in_sg[i].iov_len);
+            }
+        }
+        virtqueue_push(vq, elem, 0);
+        virtio_notify(vdev, vq);
+        g_free(elem);
+    }
+}
