@@ -44,6 +44,7 @@ void virtio_hballoon_handle_status(VirtIODevice *vdev, VirtQueue *vq);
 void virtio_hballoon_handle_reporting(VirtIODevice *vdev, VirtQueue *vq);
 
 /* virtio-hballoon-migration.c */
+void virtio_hballoon_watch_migration(VirtIOHBalloon *hb, bool watch);
 extern const VMStateDescription vmstate_virtio_hballoon;
 extern const VMStateDescription vmstate_virtio_hballoon_device;
 

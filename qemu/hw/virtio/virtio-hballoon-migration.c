@@ -10,6 +10,7 @@
 #include "exec/cpu-common.h"
 #include "migration/misc.h"
 #include "migration/vmstate.h"
+#include "system/runstate.h"
 #include "virtio-hballoon-internal.h"
 
 typedef struct NodeChecks {
@@ -91,6 +92,7 @@ static int device_post_load(void *opaque, int version_id)
     VirtIOHBalloon *hb = opaque;
     uint32_t i;
 
+    hb->arrived = true;
     for (i = 0; i < hb->nr_nodes; i++) {
         VirtIOHBalloonNode *n = &hb->node[i];
         struct virtio_hballoon_range run;
@@ -138,3 +140,43 @@ const VMStateDescription vmstate_virtio_hballoon = {
         VMSTATE_END_OF_LIST()
     },
 };
+
+/*
+ * The driver was told BUSY as long as memory was being copied, and waits longer
+ * each time. A change of the configuration makes it look at once.
+ */
+
+static int migration_ended(NotifierWithReturn *notifier, MigrationEvent *e,
+                           Error **errp)
+{
+    VirtIOHBalloon *hb = container_of(notifier, VirtIOHBalloon,
+                                      migration_notifier);
+
+    if (e->type != MIG_EVENT_PRECOPY_SETUP) {
+        virtio_notify_config(VIRTIO_DEVICE(hb));
+    }
+    return 0;
+}
+
+/* At the destination an interrupt is lost until the guest runs. */
+static void vm_changed(void *opaque, bool running, RunState state)
+{
+    VirtIOHBalloon *hb = opaque;
+
+    if (running && hb->arrived) {
+        hb->arrived = false;
+        virtio_notify_config(VIRTIO_DEVICE(hb));
+    }
+}
+
+void virtio_hballoon_watch_migration(VirtIOHBalloon *hb, bool watch)
+{
+    if (watch) {
+        migration_add_notifier(&hb->migration_notifier, migration_ended);
+        hb->vm_change_entry = qdev_add_vm_change_state_handler(DEVICE(hb),
+                                                               vm_changed, hb);
+    } else {
+        qemu_del_vm_change_state_handler(hb->vm_change_entry);
+        migration_remove_notifier(&hb->migration_notifier);
+    }
+}

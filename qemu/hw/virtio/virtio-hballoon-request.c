@@ -6,6 +6,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "qemu/iov.h"
 #include "qemu/timer.h"
 #include "exec/address-spaces.h"
@@ -91,6 +92,25 @@ static uint32_t deflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
     return VIRTIO_HBALLOON_RESP_OK;
 }
 
+/* The first range is marked as held, the second as not. On failure reversed. */
+static uint32_t exchange(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                         struct virtio_hballoon_range *r)
+{
+    if (inflate(hb, n, r, 1) != VIRTIO_HBALLOON_RESP_OK) {
+        hballoon_pages_mark(&n->pages, r + 1, true);
+        return VIRTIO_HBALLOON_RESP_FAILED;
+    }
+    if (deflate(hb, n, r + 1, 1) != VIRTIO_HBALLOON_RESP_OK) {
+        hballoon_pages_mark(&n->pages, r, false);
+        if (virtio_hballoon_tell_populated(hb, n, r)) {
+            warn_report("hballoon: 0x%" PRIx64 " bytes of node %u could not be"
+                        " mapped again for devices", r->len, n->id);
+        }
+        return VIRTIO_HBALLOON_RESP_FAILED;
+    }
+    return VIRTIO_HBALLOON_RESP_OK;
+}
+
 /*
  * Execute a request whose @nr ranges are resolved. Returns what to answer, or
  * -1 if the request breaks the protocol, with nothing done.
@@ -127,12 +147,7 @@ static int execute(VirtIOHBalloon *hb, VirtIOHBalloonNode *n, uint16_t type,
     } else if (type == VIRTIO_HBALLOON_REQ_DEFLATE) {
         return deflate(hb, n, r, nr);
     } else {
-        status = inflate(hb, n, r, 1);
-        if (status != VIRTIO_HBALLOON_RESP_OK) {
-            hballoon_pages_mark(&n->pages, r + 1, true);
-            return status;
-        }
-        return deflate(hb, n, r + 1, 1);
+        return exchange(hb, n, r);
     }
 
     if (type == VIRTIO_HBALLOON_REQ_EXCHANGE) {
@@ -256,12 +271,19 @@ static void send_done(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n)
 static bool handle_done(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
                         uint64_t generation, uint16_t reason)
 {
+    VirtIODevice *vdev = VIRTIO_DEVICE(hb);
     bool reached = reason == VIRTIO_HBALLOON_REASON_REACHED;
+    bool untrue = reached && generation == n->generation &&
+                  virtio_hballoon_actual(n) != n->target;
 
+    /* A request to relieve the guest may have overtaken the message. */
+    if (untrue && virtio_vdev_has_feature(vdev,
+                                          VIRTIO_HBALLOON_F_DEFLATE_ON_OOM)) {
+        return true;
+    }
     if (reason >= VIRTIO_HBALLOON_NR_REASONS || generation > n->generation ||
-        (reached && generation == n->generation &&
-         virtio_hballoon_actual(n) != n->target)) {
-        virtio_error(VIRTIO_DEVICE(hb), "hballoon: bad completion of node %u:"
+        untrue) {
+        virtio_error(vdev, "hballoon: bad completion of node %u:"
                      " generation %" PRIu64 " reason %u", n->id, generation,
                      reason);
         return false;

@@ -464,6 +464,7 @@ static void realize(DeviceState *dev, Error **errp)
         timer_mod(hb->stats_timer, qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) +
                   hb->stats_interval_ms);
     }
+    virtio_hballoon_watch_migration(hb, true);
     QLIST_INSERT_HEAD(&devices, hb, next);
 }
 
@@ -473,6 +474,7 @@ static void unrealize(DeviceState *dev)
     VirtIOHBalloon *hb = VIRTIO_HBALLOON(dev);
 
     QLIST_REMOVE(hb, next);
+    virtio_hballoon_watch_migration(hb, false);
     timer_free(hb->stats_timer);
     hb->stats_timer = NULL;
     virtio_delete_queue(hb->request_vq);

@@ -34,6 +34,7 @@ typedef struct Test {
     QVirtioDevice *dev;
     QVirtQueue *request;
     QVirtQueue *status;
+    QVirtQueue *reporting;      /* NULL without the feature */
 } Test;
 
 /* What a test sends: right by default, then bent. */
@@ -69,6 +70,10 @@ static void start_driver(Test *t)
     qvirtio_set_features(t->dev, features);
     t->request = qvirtqueue_setup(t->dev, &t->qs->alloc, 0);
     t->status = qvirtqueue_setup(t->dev, &t->qs->alloc, 1);
+    t->reporting = NULL;
+    if (features & (1ull << VIRTIO_HBALLOON_F_REPORTING)) {
+        t->reporting = qvirtqueue_setup(t->dev, &t->qs->alloc, 2);
+    }
     qvirtio_set_driver_ok(t->dev);
 }
 
@@ -76,6 +81,9 @@ static void stop_driver(Test *t)
 {
     qvirtqueue_cleanup(t->dev->bus, t->request, &t->qs->alloc);
     qvirtqueue_cleanup(t->dev->bus, t->status, &t->qs->alloc);
+    if (t->reporting) {
+        qvirtqueue_cleanup(t->dev->bus, t->reporting, &t->qs->alloc);
+    }
 }
 
 /* What a broken device wants. */
@@ -612,6 +620,228 @@ static void test_random(void)
     teardown(&t);
 }
 
+/* What a guest may write where the device reads: anything. */
+static void write_descriptor(Test *t, QVirtQueue *vq, uint16_t index,
+                             uint64_t addr, uint32_t len, uint16_t flags,
+                             uint16_t next)
+{
+    struct vring_desc desc = {
+        .addr = cpu_to_le64(addr),
+        .len = cpu_to_le32(len),
+        .flags = cpu_to_le16(flags),
+        .next = cpu_to_le16(next),
+    };
+
+    qtest_memwrite(t->qts, vq->desc + index * sizeof(desc), &desc,
+                   sizeof(desc));
+}
+
+/* Make @head available @count times, and tell the device. */
+static void offer(Test *t, QVirtQueue *vq, uint16_t head, uint16_t count)
+{
+    uint16_t index = qtest_readw(t->qts, vq->avail + 2);
+
+    qtest_writew(t->qts, vq->avail + 4 + 2 * (index % vq->size), head);
+    qtest_writew(t->qts, vq->avail + 2, index + count);
+    t->dev->bus->virtqueue_kick(t->dev, vq);
+}
+
+/*
+ * Rings that no driver would make: each breaks the device or does nothing, a
+ * reset mends it, and nothing has become held.
+ */
+static void test_hostile_rings(void)
+{
+    const uint16_t next = VRING_DESC_F_NEXT, in = VRING_DESC_F_WRITE;
+    const struct {
+        struct {
+            uint64_t addr;
+            uint32_t len;
+            uint16_t flags, next;
+        } desc[3];
+        uint16_t head, count;
+    } bad[] = {
+        /* Chains without end: of one, of two, and of empty ones. */
+        { { { FREE0, 16, next, 0 } }, 0, 1 },
+        { { { FREE0, 16, next, 1 }, { FREE0, 16, next, 0 } }, 0, 1 },
+        { { { FREE0, 0, next, 1 }, { FREE0, 0, next, 0 } }, 0, 1 },
+        /* On to what is no descriptor. */
+        { { { FREE0, 16, next, 0xffff } }, 0, 1 },
+        { { { FREE0, 16, next, 256 } }, 0, 1 },
+        { { { FREE0, 16, 0, 0 } }, 0xffff, 1 },
+        { { { FREE0, 16, 0, 0 } }, 256, 1 },
+        /* What is read comes after what is written. */
+        { { { FREE0, 16, next | in, 1 }, { FREE0, 16, 0, 0 } }, 0, 1 },
+        /* No memory, or more than there is. */
+        { { { -(uint64_t)PAGE, PAGE, 0, 0 } }, 0, 1 },
+        { { { 0xfee00000, PAGE, in, 0 } }, 0, 1 },
+        { { { SIZE0 + SIZE1, PAGE, in, 0 } }, 0, 1 },
+        { { { FREE0, UINT32_MAX, 0, 0 } }, 0, 1 },
+        { { { FREE0, UINT32_MAX, in, 0 } }, 0, 1 },
+        { { { FREE0, UINT32_MAX, next, 1 }, { FREE0, UINT32_MAX, next, 2 },
+            { FREE0, UINT32_MAX, in, 0 } }, 0, 1 },
+        /* A table of descriptors, which was not negotiated, in itself. */
+        { { { 0, 4096, VRING_DESC_F_INDIRECT, 0 } }, 0, 1 },
+        /* More than the ring holds. */
+        { { { FREE0, 16, 0, 0 } }, 0, 257 },
+        { { { FREE0, 16, 0, 0 } }, 0, 0x8000 },
+        /* Nothing at all. */
+        { { { 0, 0, 0, 0 } }, 0, 1 },
+        { { { FREE0, 0, in, 0 } }, 0, 1 },
+    };
+    unsigned i, j, k, nr_broken = 0;
+    Test t;
+
+    setup(&t, ",reporting=on");
+    set_target(&t, 0, 64 * MiB);
+    for (i = 0; i < ARRAY_SIZE(bad); i++) {
+        for (j = 0; j < 3; j++) {
+            QVirtQueue *vq = j == 0 ? t.request : j == 1 ? t.status
+                                                         : t.reporting;
+
+            g_test_message("bad ring %u, queue %u", i, j);
+            for (k = 0; k < ARRAY_SIZE(bad[i].desc); k++) {
+                write_descriptor(&t, vq, k, bad[i].desc[k].addr,
+                                 bad[i].desc[k].len, bad[i].desc[k].flags,
+                                 bad[i].desc[k].next);
+            }
+            offer(&t, vq, bad[i].head, bad[i].count);
+            /* What is no request at all breaks the request queue for sure. */
+            g_assert_true(j || broken(&t));
+            nr_broken += broken(&t);
+            g_assert_cmpuint(query(&t, 0, "actual"), ==, SIZE0);
+            restart_driver(&t);
+            assert_ok(&t, VIRTIO_HBALLOON_REQ_INFLATE, 0, FREE0, PAGE);
+            restart_driver(&t);
+        }
+    }
+    g_assert_cmpuint(nr_broken, >=, 2 * ARRAY_SIZE(bad));
+    teardown(&t);
+}
+
+/*
+ * Random rings and random content, from a seed that is the same every time:
+ * a part of it looks like requests, so that it gets beyond the first check.
+ * FUZZ=N in the environment: as many steps.
+ */
+static void test_fuzz(void)
+{
+    g_autoptr(GRand) rand = g_rand_new_with_seed(20240102);
+    const char *steps = g_getenv("FUZZ");
+    unsigned nr = steps ? atoi(steps) : 500;
+    unsigned i, j, nr_broken = 0, nr_held = 0;
+    Test t;
+
+    setup(&t, ",reporting=on,deflate-on-oom=on");
+    set_target(&t, 0, 64 * MiB);
+    set_target(&t, 1, 32 * MiB);
+    for (i = 0; i < nr; i++) {
+        QVirtQueue *vqs[] = { t.request, t.request, t.status, t.reporting };
+        QVirtQueue *vq = vqs[g_rand_int_range(rand, 0, ARRAY_SIZE(vqs))];
+        uint32_t words[32], nr_ranges;
+        uint64_t actual;
+
+        for (j = 0; j < ARRAY_SIZE(words); j++) {
+            words[j] = g_rand_int(rand) >> g_rand_int_range(rand, 0, 32);
+        }
+        nr_ranges = g_rand_int_range(rand, 1, 8);
+        if (g_rand_boolean(rand)) {
+            /* type and flags, node, ranges, 0; and these ranges of node 0 */
+            words[0] = g_rand_int_range(rand, 0, 5);
+            words[1] = g_rand_int_range(rand, 0, 8) ? 0 : 1;
+            words[2] = nr_ranges;
+            words[3] = 0;
+            for (j = 4; j < ARRAY_SIZE(words); j += 4) {
+                words[j] = FREE0 + g_rand_int_range(rand, 0, 60 * MiB / PAGE) *
+                           PAGE;
+                words[j + 1] = 0;
+                words[j + 2] = g_rand_int_range(rand, 0, 16) ?
+                               g_rand_int_range(rand, 1, 8) * PAGE :
+                               g_rand_int(rand);
+                words[j + 3] = 0;
+            }
+        }
+        qtest_memwrite(t.qts, FREE0 - PAGE, words, sizeof(words));
+        for (j = 0; j < 4; j++) {
+            bool wild = !g_rand_int_range(rand, 0, 16);
+
+            write_descriptor(&t, vq, j,
+                             wild ? (uint64_t)g_rand_int(rand) <<
+                                    g_rand_int_range(rand, 0, 33)
+                                  : FREE0 - PAGE,
+                             wild ? g_rand_int(rand)
+                                  : 16 * (j ? 1 : 1 + nr_ranges),
+                             (j == 0 ? VRING_DESC_F_NEXT :
+                              j == 1 ? VRING_DESC_F_WRITE : 0) ^
+                             (wild ? g_rand_int_range(rand, 0, 8) : 0),
+                             wild ? g_rand_int(rand) : j + 1);
+        }
+        offer(&t, vq, g_rand_int_range(rand, 0, 8) ? 0 :
+              g_rand_int_range(rand, 0, 300),
+              g_rand_int_range(rand, 0, 16) ? 1 : g_rand_int(rand));
+        actual = query(&t, 0, "actual");
+        g_assert_cmpuint(actual, >=, 64 * MiB);
+        g_assert_cmpuint(actual, <=, SIZE0);
+        nr_held += actual != SIZE0;
+        if (broken(&t)) {
+            nr_broken++;
+            restart_driver(&t);
+        }
+    }
+    g_test_message("%u steps: broken %u times, %u with something held", nr,
+                   nr_broken, nr_held);
+    g_assert_cmpuint(nr_broken, >, nr / 10);
+    g_assert_cmpuint(nr_held, >, nr / 100);
+    restart_driver(&t);
+    assert_ok(&t, VIRTIO_HBALLOON_REQ_INFLATE, 0, FREE0, PAGE);
+    g_assert_cmpuint(query(&t, 0, "actual"), ==, SIZE0 - PAGE);
+    teardown(&t);
+}
+
+/* What is reported loses its content, what is held or no memory does not. */
+static void test_reporting(void)
+{
+    uint32_t head;
+    Test t;
+
+    setup(&t, ",reporting=on");
+    set_target(&t, 0, 64 * MiB);
+    qtest_memset(t.qts, FREE0, 0xaa, 4 * PAGE);
+    head = qvirtqueue_add(t.qts, t.reporting, FREE0, PAGE, true, true);
+    qvirtqueue_add(t.qts, t.reporting, FREE0 + 2 * PAGE + 8, PAGE, true, false);
+    qvirtqueue_kick(t.qts, t.dev, t.reporting, head);
+    qvirtio_wait_used_elem(t.qts, t.dev, t.reporting, head, NULL, TIMEOUT_US);
+    g_assert_cmphex(qtest_readb(t.qts, FREE0), ==, 0);
+    g_assert_cmphex(qtest_readb(t.qts, FREE0 + PAGE), ==, 0xaa);
+    /* Not whole pages: left alone. */
+    g_assert_cmphex(qtest_readb(t.qts, FREE0 + 2 * PAGE + 8), ==, 0xaa);
+    g_assert_cmphex(qtest_readb(t.qts, FREE0 + 3 * PAGE), ==, 0xaa);
+    g_assert_cmpuint(query(&t, 0, "actual"), ==, SIZE0);
+    teardown(&t);
+}
+
+/*
+ * With deflation on OOM a request may overtake the message that a target is
+ * reached; without it such a message is a lie (see test_bad_status()).
+ */
+static void test_overtaken_status(void)
+{
+    Message m;
+    Test t;
+
+    setup(&t, ",deflate-on-oom=on");
+    set_target(&t, 0, SIZE0 - 2 * PAGE);
+    assert_ok(&t, VIRTIO_HBALLOON_REQ_INFLATE, 0, FREE0, 2 * PAGE);
+    m = message(VIRTIO_HBALLOON_REQ_DEFLATE, 0, FREE0, PAGE);
+    m.flags = VIRTIO_HBALLOON_REQ_FLAG_OOM;
+    g_assert_cmpint(submit(&t, &m), ==, VIRTIO_HBALLOON_RESP_OK);
+    send_status(&t, VIRTIO_HBALLOON_STATUS_DONE, 0, 1,
+                VIRTIO_HBALLOON_REASON_REACHED,
+                sizeof(struct virtio_hballoon_status));
+    g_assert_false(broken(&t));
+    teardown(&t);
+}
+
 static void assert_refused(Test *t, const char *desc, QDict *arguments)
 {
     QDict *resp = qtest_qmp(t->qts, "{ 'execute': 'hballoon-set',"
@@ -669,5 +899,9 @@ int main(int argc, char **argv)
     qtest_add_func("/hballoon/most-ranges", test_most_ranges);
     qtest_add_func("/hballoon/random", test_random);
     qtest_add_func("/hballoon/bad-target", test_bad_target);
+    qtest_add_func("/hballoon/reporting", test_reporting);
+    qtest_add_func("/hballoon/overtaken-status", test_overtaken_status);
+    qtest_add_func("/hballoon/hostile-rings", test_hostile_rings);
+    qtest_add_func("/hballoon/fuzz", test_fuzz);
     return g_test_run();
 }

@@ -15,6 +15,7 @@
 #include "hw/virtio/virtio-hballoon-pages.h"
 #include "exec/memory.h"
 #include "qapi/qapi-types-hballoon.h"
+#include "qemu/notify.h"
 #include "qemu/queue.h"
 #include "qom/object.h"
 
@@ -59,6 +60,11 @@ struct VirtIOHBalloon {
 
     /* A request's ranges: checked, used and dropped before the next one. */
     struct virtio_hballoon_range range[VIRTIO_HBALLOON_MAX_RANGES];
+
+    /* Have the driver try again what was refused during a migration. */
+    NotifierWithReturn migration_notifier;
+    VMChangeStateEntry *vm_change_entry;
+    bool arrived;               /* by migration; the guest does not run yet */
 
     QLIST_HEAD(, RamDiscardListener) listeners;
     QLIST_ENTRY(VirtIOHBalloon) next;
