@@ -12,6 +12,7 @@
 #include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mm_types.h>
+#include <linux/mmzone.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/page_reporting.h>
@@ -92,6 +93,7 @@ enum hb_counter {
 	HB_MIGRATED,
 	HB_SPLIT,
 	HB_OOM_DEFLATED,
+	HB_REPORTED,
 	HB_REFUSED,
 	HB_BUSY,
 	HB_WRONG_NODE,
@@ -135,6 +137,7 @@ struct hballoon;
  * @reason: of that completion
  * @stats_seq: the last one answered
  * @work: the worker
+ * @work_lock: held by the worker, and by who must not meet it
  * @order: what to allocate next; falls as larger blocks run out
  * @reclaim: whether allocation may reclaim: only once nothing is free
  * @trouble: why the last step failed, a VIRTIO_HBALLOON_REASON_*
@@ -179,6 +182,7 @@ struct hb_node {
 	u64 stats_seq;
 
 	struct delayed_work work;
+	struct mutex work_lock;	/* order, reclaim, foreign, idle, inflight */
 	int order;
 	bool reclaim;
 	unsigned int trouble;
@@ -212,10 +216,11 @@ struct hb_node {
 /**
  * struct hballoon - the device
  * @vdev: the virtio device
- * @wq: runs the workers, and nothing while the system sleeps
+ * @wq: runs the workers
  * @request_vq: VIRTIO_HBALLOON_VQ_REQUEST
  * @status_vq: VIRTIO_HBALLOON_VQ_STATUS
- * @reporting_vq: VIRTIO_HBALLOON_VQ_REPORTING, or NULL
+ * @reporting_vq: VIRTIO_HBALLOON_VQ_REPORTING, or NULL; NULL once the device is
+ *		  reset
  * @vq_lock: serializes access to the queues
  * @acked: woken whenever the host has answered anything
  * @config_lock: protects @config and what nodes copy from it
@@ -225,10 +230,11 @@ struct hb_node {
  * @dead: the host broke the device, or does not answer
  * @max_ranges: of one request
  * @config_seq: counts changes that the host announced
- * @xlock: serializes those who need an answer at once
- * @xreq: the request that they use
+ * @xlock: serializes those who need an answer at once. Who holds it does not
+ *	   allocate: it is taken where there is no memory
+ * @xreq: the request that they use, once hb_lock_xreq() has succeeded
  * @xnode: whose memory is in @xreq, if the host has not answered it
- * @memory_nb: keeps held memory from going offline
+ * @memory_nb: has held memory make way for what goes offline
  * @oom_nb: with F_DEFLATE_ON_OOM
  * @reporting: with F_REPORTING
  * @reporting_done: the host is done with what was reported
@@ -299,6 +305,9 @@ void hb_reset_request(struct hb_request *req);
 int hb_send(struct hb_node *n, struct hb_request *req, unsigned int type,
 	    unsigned int flags);
 unsigned int hb_status_of(struct hb_node *n, struct hb_request *req);
+u64 hb_zone_pages(int nid, enum zone_stat_item item);
+bool hb_lock_xreq(struct hballoon *hb);
+bool hb_trylock_xreq(struct hballoon *hb);
 int hb_send_and_wait(struct hb_node *n, unsigned int type,
 		     unsigned int flags);
 void hb_send_status(struct hb_node *n, unsigned int type,
@@ -308,7 +317,13 @@ void hb_send_status(struct hb_node *n, unsigned int type,
 int hb_fit_order(int order, unsigned long nr);
 bool hb_owns(const struct hb_node *n, unsigned long pfn,
 	     unsigned long nr);
+struct page *hb_alloc_own(struct hb_node *n, int order);
 struct page *hb_take_block(struct hb_node *n);
+void hb_split_block(struct hb_node *n, struct page *page);
+void hb_hold_instead(struct hb_node *n, struct page *to, struct page *from,
+		     int order);
+void hb_put_back(struct hb_node *n, struct list_head *blocks,
+		 struct list_head *pages);
 void hb_free_block(struct page *page);
 void hb_free_pages(struct list_head *pages);
 void hb_drop(struct hb_request *req);
@@ -323,15 +338,19 @@ void hb_undrain(struct hb_node *n, struct hb_request *req);
 
 /* virtio_hballoon_work.c */
 unsigned int hb_next_backoff(unsigned int ms, bool told_host);
+bool hb_lock_worker(struct hb_node *n);
+void hb_unlock_worker(struct hb_node *n);
 void hb_schedule_all(struct hballoon *hb);
 void hb_work(struct work_struct *work);
 void hb_config_changed(struct virtio_device *vdev);
 
-/* virtio_hballoon_events.c */
+/* virtio_hballoon_move.c */
 int hb_migratepage(struct balloon_dev_info *pages, struct page *newpage,
 		   struct page *page, enum migrate_mode mode);
 int hb_memory_notify(struct notifier_block *nb, unsigned long action,
 		     void *arg);
+
+/* virtio_hballoon_events.c */
 int hb_oom_notify(struct notifier_block *nb, unsigned long unused,
 		  void *arg);
 int hb_report_free(struct page_reporting_dev_info *reporting,

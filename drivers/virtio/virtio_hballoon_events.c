@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * HBalloon: what the rest of the kernel wants of held memory: compaction,
- * hot-unplug, out-of-memory conditions and the reporting of free pages
+ * HBalloon: out-of-memory conditions, and the reporting of free pages
  */
-#include <linux/balloon_compaction.h>
 #include <linux/cpuset.h>
-#include <linux/memory.h>
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
+#include <linux/mmzone.h>
 #include <linux/oom.h>
 #include <linux/page_reporting.h>
+#include <linux/vmstat.h>
 
 #include "virtio_hballoon.h"
 
@@ -18,99 +17,23 @@
 /* How long a node is left alone after that, in ms. */
 #define HB_OOM_HOLD_MS		60000
 
-#ifdef CONFIG_BALLOON_COMPACTION
-/* Called with both pages locked; @page is isolated. */
-int hb_migratepage(struct balloon_dev_info *pages, struct page *newpage,
-		   struct page *page, enum migrate_mode mode)
-{
-	struct hb_node *n = container_of(pages, struct hb_node, pages);
-	struct hballoon *hb = n->hb;
-	struct hb_request *req = &hb->xreq;
-	unsigned long flags;
-	int status;
-
-	if (page_to_nid(newpage) != n->nid ||
-	    !hb_owns(n, page_to_pfn(newpage), 1))
-		return -EBUSY;
-	/* An inflating worker can get here by way of compaction. */
-	if (!mutex_trylock(&hb->xlock))
-		return -EAGAIN;
-	hb_reset_request(req);
-	req->nr_pages = 1;
-	req->nr_ranges = 2;
-	req->wire->range[0].addr = cpu_to_le64(page_to_phys(newpage));
-	req->wire->range[0].len = cpu_to_le64(PAGE_SIZE);
-	req->wire->range[1].addr = cpu_to_le64(page_to_phys(page));
-	req->wire->range[1].len = cpu_to_le64(PAGE_SIZE);
-	status = hb_send_and_wait(n, VIRTIO_HBALLOON_REQ_EXCHANGE, 0);
-	if (status == VIRTIO_HBALLOON_RESP_OK || status == -ETIMEDOUT)
-		get_page(newpage);
-	if (status == -ETIMEDOUT)
-		list_add(&newpage->lru, &req->pages);
-	mutex_unlock(&hb->xlock);
-	if (status != VIRTIO_HBALLOON_RESP_OK)
-		return status == VIRTIO_HBALLOON_RESP_BUSY ? -EAGAIN : -EBUSY;
-
-	adjust_managed_page_count(newpage, -1);
-	spin_lock_irqsave(&pages->pages_lock, flags);
-	balloon_page_insert(pages, newpage);
-	pages->isolated_pages--;
-	__count_vm_event(BALLOON_MIGRATE);
-	spin_unlock_irqrestore(&pages->pages_lock, flags);
-	hb_count(n, HB_MIGRATED, 1);
-
-	balloon_page_finalize(page);
-	adjust_managed_page_count(page, 1);
-	put_page(page);
-	return MIGRATEPAGE_SUCCESS;
-}
-#endif
-
-/* Does any held page lie in [@start, @end)? */
-static bool hb_holds(struct hb_node *n, unsigned long start, unsigned long end)
-{
-	struct page *page;
-	unsigned long flags;
-	bool holds = false;
-
-	spin_lock(&n->lock);
-	list_for_each_entry(page, &n->blocks, lru) {
-		holds = page_to_pfn(page) >= start && page_to_pfn(page) < end;
-		if (holds)
-			break;
-	}
-	spin_unlock(&n->lock);
-	if (holds)
-		return true;
-	spin_lock_irqsave(&n->pages.pages_lock, flags);
-	list_for_each_entry(page, &n->pages.pages, lru) {
-		holds = page_to_pfn(page) >= start && page_to_pfn(page) < end;
-		if (holds)
-			break;
-	}
-	spin_unlock_irqrestore(&n->pages.pages_lock, flags);
-	return holds;
-}
-
 /*
- * Memory that goes offline moves to another node, which held memory does not,
- * and the core would try forever: refuse at once.
+ * Is there nothing left on the node? An allocation that may use it has used it
+ * up before it fails; one that fails though there is something may not use the
+ * node, for reasons that are not known here, and more would not help it.
  */
-int hb_memory_notify(struct notifier_block *nb, unsigned long action,
-		     void *arg)
+static bool hb_is_used_up(struct hb_node *n)
 {
-	struct hballoon *hb = container_of(nb, struct hballoon, memory_nb);
-	struct memory_notify *mn = arg;
-	unsigned int i;
+	struct zone *zone = NODE_DATA(n->nid)->node_zones;
+	int i;
 
-	if (action != MEM_GOING_OFFLINE)
-		return NOTIFY_OK;
-	for (i = 0; i < hb->nr_nodes; i++) {
-		if (hb_holds(&hb->node[i], mn->start_pfn,
-			     mn->start_pfn + mn->nr_pages))
-			return notifier_from_errno(-EBUSY);
+	for (i = 0; i < MAX_NR_ZONES; i++, zone++) {
+		if (populated_zone(zone) &&
+		    zone_page_state(zone, NR_FREE_PAGES) >
+		    high_wmark_pages(zone) + zone->lowmem_reserve[ZONE_NORMAL])
+			return false;
 	}
-	return NOTIFY_OK;
+	return true;
 }
 
 /* Can memory of the node help the allocation that current cannot make? */
@@ -118,7 +41,8 @@ static bool hb_helps_current(struct hb_node *n)
 {
 	struct mempolicy *policy = current->mempolicy;
 
-	if (!node_isset(n->nid, cpuset_current_mems_allowed))
+	if (!node_isset(n->nid, cpuset_current_mems_allowed) ||
+	    !hb_is_used_up(n))
 		return false;
 	return !policy || policy->mode != MPOL_BIND ||
 	       node_isset(n->nid, policy->nodes);
@@ -156,10 +80,11 @@ int hb_oom_notify(struct notifier_block *nb, unsigned long unused,
 	unsigned long *freed = arg, nr = 0;
 	unsigned int i;
 
-	if (!mutex_trylock(&hb->xlock))
+	/* Who has the lock does not allocate, so it will be free. */
+	if (!hb_lock_xreq(hb))
 		return NOTIFY_OK;
 	/* The last node is the slowest one, which the host misses least. */
-	for (i = hb->nr_nodes; i-- > 0 && !nr;) {
+	for (i = hb->nr_nodes; i-- > 0 && !nr && !hb_stopped(hb);) {
 		if (hb_helps_current(&hb->node[i]))
 			nr = hb_deflate_on_oom(&hb->node[i]);
 	}
@@ -173,25 +98,48 @@ int hb_oom_notify(struct notifier_block *nb, unsigned long unused,
 	return NOTIFY_OK;
 }
 
+static void hb_count_reported(struct hballoon *hb, struct scatterlist *sgl,
+			      unsigned int nents)
+{
+	struct scatterlist *sg;
+	unsigned int i, j;
+
+	for_each_sg(sgl, sg, nents, i) {
+		for (j = 0; j < hb->nr_nodes; j++) {
+			if (hb->node[j].nid == page_to_nid(sg_page(sg)))
+				hb_count(&hb->node[j], HB_REPORTED,
+					 sg->length >> PAGE_SHIFT);
+		}
+	}
+}
+
+/*
+ * Until this returns the pages are isolated and nobody uses them. So it does
+ * not return before the host has answered, or the device been reset: a host
+ * that is silent keeps them, 32 blocks at most.
+ */
 int hb_report_free(struct page_reporting_dev_info *reporting,
 		   struct scatterlist *sg, unsigned int nents)
 {
 	struct hballoon *hb = container_of(reporting, struct hballoon,
 					   reporting);
 	unsigned long flags;
-	int err;
+	int err = -ENODEV;
 
-	if (hb_stopped(hb))
-		return -ENODEV;
-	hb->reporting_done = false;
 	spin_lock_irqsave(&hb->vq_lock, flags);
-	err = virtqueue_add_inbuf(hb->reporting_vq, sg, nents, hb, GFP_ATOMIC);
+	hb->reporting_done = false;
+	if (!hb_stopped(hb) && hb->reporting_vq)
+		err = virtqueue_add_inbuf(hb->reporting_vq, sg, nents, hb,
+					  GFP_ATOMIC);
+	if (!err)
+		virtqueue_kick(hb->reporting_vq);
 	spin_unlock_irqrestore(&hb->vq_lock, flags);
 	if (err)
 		return err;
-	virtqueue_kick(hb->reporting_vq);
-	/* Until then the pages are isolated: they must not be used. */
 	wait_event_idle(hb->acked, READ_ONCE(hb->reporting_done) ||
-			READ_ONCE(hb->dead));
-	return READ_ONCE(hb->reporting_done) ? 0 : -EIO;
+			!READ_ONCE(hb->reporting_vq));
+	if (!READ_ONCE(hb->reporting_done))
+		return -EIO;
+	hb_count_reported(hb, sg, nents);
+	return 0;
 }

@@ -14,8 +14,9 @@
  * leave no holes in the host's page tables; nothing else fits between their
  * pages, so compaction has no use for them. Single pages make up the remainder,
  * and what a fragmented node has; compaction may move them within the node. A
- * block becomes single pages when part of it is wanted. Memory that is held
- * cannot go offline. All held pages are PG_offline and no longer managed.
+ * block becomes single pages when part of it is wanted. Before memory goes
+ * offline, what is held of it is exchanged for other memory of the node. All
+ * held pages are PG_offline and no longer managed.
  *
  * Suspend and hibernation give everything back, by a reset of the device, as
  * does unbinding; resume finds the targets and starts over. Memory that is
@@ -148,6 +149,7 @@ static struct hballoon *hb_new(struct virtio_device *vdev,
 		struct hb_node *n = &hb->node[i];
 
 		spin_lock_init(&n->lock);
+		mutex_init(&n->work_lock);
 		INIT_LIST_HEAD(&n->blocks);
 		INIT_LIST_HEAD(&n->foreign);
 		INIT_LIST_HEAD(&n->idle);
@@ -159,7 +161,11 @@ static struct hballoon *hb_new(struct virtio_device *vdev,
 #endif
 	}
 	hb->config = kcalloc(HB_CONFIG_WORDS(nr_nodes), 8, GFP_KERNEL);
-	hb->wq = alloc_workqueue("hballoon", WQ_FREEZABLE | WQ_UNBOUND, 0);
+	/*
+	 * Not freezable: a worker that waits for a host that is silent would
+	 * keep the system from sleeping. hb_freeze() ends all work.
+	 */
+	hb->wq = alloc_workqueue("hballoon", WQ_UNBOUND, 0);
 	if (!hb->config || !hb->wq || hb_init_request(&hb->xreq)) {
 		hb_free(hb);
 		return NULL;
@@ -262,6 +268,11 @@ static void hb_shut_down(struct hballoon *hb)
 	hb_drain_vq(hb->request_vq);
 	hb_drain_vq(hb->status_vq);
 	hb_drain_vq(hb->reporting_vq);
+	/* Who reports pages has them back now. */
+	spin_lock_irq(&hb->vq_lock);
+	WRITE_ONCE(hb->reporting_vq, NULL);
+	spin_unlock_irq(&hb->vq_lock);
+	wake_up_all(&hb->acked);
 	hb->vdev->config->del_vqs(hb->vdev);
 	if (hb->xnode)
 		hb_void_request(hb->xnode, &hb->xreq);
@@ -300,7 +311,7 @@ static int hb_register(struct hballoon *hb)
 		if (err)
 			goto err_memory;
 	}
-	if (hb->reporting_vq) {
+	if (virtio_has_feature(hb->vdev, VIRTIO_HBALLOON_F_REPORTING)) {
 		hb->reporting.report = hb_report_free;
 		err = page_reporting_register(&hb->reporting);
 		if (err)
@@ -318,8 +329,6 @@ err_memory:
 
 static void hb_unregister(struct hballoon *hb)
 {
-	if (hb->reporting_vq)
-		page_reporting_unregister(&hb->reporting);
 	if (hb->oom_nb.notifier_call)
 		unregister_oom_notifier(&hb->oom_nb);
 	unregister_memory_notifier(&hb->memory_nb);
@@ -386,6 +395,9 @@ static void hb_remove(struct virtio_device *vdev)
 	for (i = 0; i < hb->nr_nodes; i++)
 		sysfs_remove_group(&vdev->dev.kobj, &hb->node[i].group);
 	hb_shut_down(hb);
+	/* Not before the reset, which ends a report that the host keeps. */
+	if (hb->reporting.report)
+		page_reporting_unregister(&hb->reporting);
 	hb_free(hb);
 }
 

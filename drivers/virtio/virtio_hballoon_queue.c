@@ -153,6 +153,30 @@ unsigned int hb_status_of(struct hb_node *n, struct hb_request *req)
 }
 
 /*
+ * The right to use @hb->xreq, which a host that is given up still has. Returns
+ * false, with nothing locked, when there is no use in it any more.
+ */
+bool hb_lock_xreq(struct hballoon *hb)
+{
+	mutex_lock(&hb->xlock);
+	if (!hb_stopped(hb))
+		return true;
+	mutex_unlock(&hb->xlock);
+	return false;
+}
+
+/* The same, and false if somebody else uses it. */
+bool hb_trylock_xreq(struct hballoon *hb)
+{
+	if (!mutex_trylock(&hb->xlock))
+		return false;
+	if (!hb_stopped(hb))
+		return true;
+	mutex_unlock(&hb->xlock);
+	return false;
+}
+
+/*
  * Send @hb->xreq and wait for the answer: with bounds, for those whose caller
  * cannot wait forever. Returns the answer, or -errno; -ETIMEDOUT if the request
  * is still the host's, and the device dead.
@@ -185,7 +209,8 @@ int hb_send_and_wait(struct hb_node *n, unsigned int type,
 	return -ETIMEDOUT;
 }
 
-static u64 hb_zone_pages(int nid, enum zone_stat_item item)
+/* A counter of pages, summed over the zones of a node. */
+u64 hb_zone_pages(int nid, enum zone_stat_item item)
 {
 	u64 nr = 0;
 	int i;

@@ -20,6 +20,7 @@ static const char * const hb_attr_name[HB_NR_ATTRS] = {
 	[HB_NR_VALUES + HB_MIGRATED] = "migrated",
 	[HB_NR_VALUES + HB_SPLIT] = "split",
 	[HB_NR_VALUES + HB_OOM_DEFLATED] = "oom_deflated",
+	[HB_NR_VALUES + HB_REPORTED] = "reported",
 	[HB_NR_VALUES + HB_REFUSED] = "refused",
 	[HB_NR_VALUES + HB_BUSY] = "busy",
 	[HB_NR_VALUES + HB_WRONG_NODE] = "wrong_node",

@@ -308,10 +308,8 @@ static void hb_work_towards_target(struct hb_node *n, int seq)
 	hb_drop_foreign(n);
 }
 
-void hb_work(struct work_struct *work)
+static void hb_work_locked(struct hb_node *n)
 {
-	struct hb_node *n = container_of(to_delayed_work(work), struct hb_node,
-					 work);
 	struct hballoon *hb = n->hb;
 	int seq = atomic_read(&hb->config_seq);
 
@@ -333,6 +331,33 @@ void hb_work(struct work_struct *work)
 		hb_schedule(n, HB_BACKOFF_MIN_MS);
 	else
 		hb_back_off(n);
+}
+
+void hb_work(struct work_struct *work)
+{
+	struct hb_node *n = container_of(to_delayed_work(work), struct hb_node,
+					 work);
+
+	mutex_lock(&n->work_lock);
+	hb_work_locked(n);
+	hb_unlock_worker(n);
+}
+
+/*
+ * Have the worker end early, and keep it out. Returns false if it does not end
+ * soon, as when it waits for a host that is silent.
+ */
+bool hb_lock_worker(struct hb_node *n)
+{
+	atomic_inc(&n->hb->config_seq);
+	return wait_event_timeout(n->hb->acked, mutex_trylock(&n->work_lock),
+				  msecs_to_jiffies(HB_SILENCE_MS));
+}
+
+void hb_unlock_worker(struct hb_node *n)
+{
+	mutex_unlock(&n->work_lock);
+	wake_up_all(&n->hb->acked);
 }
 
 void hb_config_changed(struct virtio_device *vdev)
