@@ -9,6 +9,7 @@ and what the kernel complained of; session() boots one that takes commands while
 the host talks to its QEMU. This file alone knows QEMU's command line.
 """
 import argparse
+import asyncio
 import base64
 import contextlib
 import dataclasses
@@ -481,6 +482,7 @@ class Session:
         self.guest = guest
         self.timeout = timeout
         self.pending = b""
+        self.moved = False            # the guest is elsewhere, or never came
 
     @property
     def pid(self) -> int:
@@ -496,10 +498,13 @@ class Session:
 
     def event(self, name: str, timeout: float = 60, **match) -> dict:
         """The next event `name` whose data has the values of `match`."""
-        event = self.guest.vm.event_wait(name, timeout, {"data": match})
-        if event is None:
-            raise GuestError(f"no event {name} {match} in {timeout:.0f} s")
-        return event
+        try:
+            # A timeout that is no float would be none.
+            return self.guest.vm.event_wait(name, float(timeout),
+                                            {"data": match})
+        except asyncio.TimeoutError as exc:
+            raise GuestError(f"no event {name} {match} in {timeout:.0f} s"
+                             ) from exc
 
     def start(self, script: str) -> None:
         """Have the guest run a script; wait() for it."""
@@ -537,21 +542,29 @@ class Session:
 @contextlib.contextmanager
 def session(name: str, machine: Optional[Machine] = None,
             files: Optional[Dict[str, str]] = None, root: str = "busybox",
-            timeout: float = 120):
+            timeout: float = 120, incoming: bool = False):
     """Boot a guest for the length of a `with` statement; gives a Session.
 
     At the end the guest powers off; raises GuestError if its kernel complained.
-    timeout: host seconds for the boot and for each script.
+    timeout: host seconds for the boot and for each script. incoming: boot
+    nothing, but wait for another session's guest: see QMP migrate-incoming. A
+    session that has no guest at the end must have its `moved` set.
     """
-    guest = Guest(name, machine or Machine(), SESSION_SCRIPT,
+    machine = machine or Machine()
+    if incoming:
+        machine = dataclasses.replace(
+            machine, extra=[*machine.extra, "-incoming", "defer"])
+    guest = Guest(name, machine, SESSION_SCRIPT,
                   _config("script", root, False), files or {})
     ended = False
     try:
         running = Session(guest, timeout)
-        running.wait()
+        if not incoming:
+            running.wait()
         yield running
-        guest.terminal.sendall(b"end\n")
-        _, ended = _read_until(guest, time.monotonic() + timeout, None)
+        if not running.moved:
+            guest.terminal.sendall(b"end\n")
+            _, ended = _read_until(guest, time.monotonic() + timeout, None)
     finally:
         if not ended:
             guest.stop()
@@ -560,7 +573,7 @@ def session(name: str, machine: Optional[Machine] = None,
         if splats:
             raise GuestError(f"guest {name}: the kernel complained: "
                              + splats[0].strip())
-    if not ended or qemu_error:
+    if not running.moved and (not ended or qemu_error):
         raise GuestError(f"guest {name}: "
                          + (qemu_error or "did not power off"))
 

@@ -135,6 +135,15 @@ def gups():
     return {"/bin/gups": str(out / "gups")}
 
 
+@pytest.fixture(scope="session")
+def memtool():
+    """The memtool program, as files= for a guest: it is there as `memtool`."""
+    out = tiervm.BUILD / "bench"
+    subprocess.run(["make", "-s", "-C", str(TOP / "bench"), f"OUT={out}"],
+                   check=True)
+    return {"/bin/memtool": str(out / "memtool")}
+
+
 def pytest_unconfigure(config):
     """The last line of a run: how many passed, failed and were skipped."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
