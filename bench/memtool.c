@@ -5,8 +5,18 @@
  *   memtool touch MIB NODE           writes to each page once, prints the
  *                                    seconds that took, ends
  *   memtool fragment MIB NODE KIB    writes to each page, then frees KIB of each
- *                                    2 * KIB, and holds the rest until killed
+ *                                    2 * KIB, prints a line and holds the rest
+ *                                    until killed
+ *   memtool stream MIB NODE SECONDS  copies one half to the other, again and
+ *                                    again; prints the time (s, CLOCK_MONOTONIC)
+ *                                    and the GiB/s of each 100 ms
+ *   memtool discard MIB KIB WRITTEN  gives pieces of KIB of a memfd back, as QEMU
+ *                                    does, and prints the seconds; WRITTEN: 1 if
+ *                                    there shall be something in them, else 0
  */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/falloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +27,9 @@
 
 #define PAGE 4096
 #define MPOL_BIND 2
+#define WINDOW_S 0.1
+/* What is copied between two looks at the clock: under a millisecond. */
+#define PIECE (256UL << 10)
 
 static void fail(const char *what)
 {
@@ -45,31 +58,101 @@ static char *map(size_t size, int node)
 	return p;
 }
 
-int main(int argc, char **argv)
+static void touch(char *p, size_t size)
 {
-	size_t size, hole, i;
-	double start;
-	char *p;
+	size_t i;
 
-	if (argc < 4) {
-		fprintf(stderr, "usage: memtool touch MIB NODE | fragment MIB NODE KIB\n");
-		return 2;
-	}
-	size = strtoul(argv[2], NULL, 0) << 20;
-	p = map(size, atoi(argv[3]));
-	hole = argc > 4 ? strtoul(argv[4], NULL, 0) << 10 : 0;
-	if (hole && madvise(p, size, MADV_NOHUGEPAGE))
-		fail("madvise");
-	start = now();
 	for (i = 0; i < size; i += PAGE)
 		p[i] = 1;
-	printf("%.6f\n", now() - start);
-	if (!hole)
-		return 0;
+}
+
+static void fragment(char *p, size_t size, size_t hole)
+{
+	size_t i;
+
+	if (madvise(p, size, MADV_NOHUGEPAGE))
+		fail("madvise");
+	touch(p, size);
 	for (i = 0; i + hole <= size; i += 2 * hole)
 		if (madvise(p + i, hole, MADV_DONTNEED))
 			fail("madvise");
+	puts("done");
 	fflush(stdout);
 	pause();
+}
+
+static void stream(char *p, size_t size, double seconds)
+{
+	size_t half = size / 2, at = 0, bytes = 0;
+	double start, window;
+
+	touch(p, size);
+	start = now();
+	window = start;
+	while (window - start < seconds) {
+		double t;
+
+		memcpy(p + at, p + half + at, PIECE);
+		bytes += PIECE;
+		at = (at + PIECE) % half;
+		t = now();
+		if (t - window < WINDOW_S)
+			continue;
+		printf("%.3f %.4f\n", t,
+		       bytes / (t - window) / (double)(1UL << 30));
+		fflush(stdout);
+		bytes = 0;
+		window = now();
+	}
+}
+
+static void discard(size_t size, size_t piece, int written)
+{
+	int fd = memfd_create("memtool", 0);
+	double start;
+	size_t i;
+	char *p;
+
+	if (fd < 0 || ftruncate(fd, size))
+		fail("memfd");
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		fail("mmap");
+	if (written)
+		touch(p, size);
+	start = now();
+	for (i = 0; i < size; i += piece) {
+		if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i,
+			      piece))
+			fail("fallocate");
+		if (madvise(p + i, piece, MADV_DONTNEED))
+			fail("madvise");
+	}
+	printf("%.6f\n", now() - start);
+}
+
+int main(int argc, char **argv)
+{
+	const char *verb = argc > 3 ? argv[1] : "";
+	size_t size = argc > 3 ? strtoul(argv[2], NULL, 0) << 20 : 0;
+	double start;
+	char *p;
+
+	if (!strcmp(verb, "touch")) {
+		p = map(size, atoi(argv[3]));
+		start = now();
+		touch(p, size);
+		printf("%.6f\n", now() - start);
+	} else if (!strcmp(verb, "fragment") && argc > 4) {
+		fragment(map(size, atoi(argv[3])), size,
+			 strtoul(argv[4], NULL, 0) << 10);
+	} else if (!strcmp(verb, "stream") && argc > 4) {
+		stream(map(size, atoi(argv[3])), size, atof(argv[4]));
+	} else if (!strcmp(verb, "discard") && argc > 4) {
+		discard(size, strtoul(argv[3], NULL, 0) << 10, atoi(argv[4]));
+	} else {
+		fprintf(stderr, "usage: memtool touch MIB NODE | fragment MIB NODE KIB | stream MIB NODE SECONDS | discard MIB KIB WRITTEN\n");
+		return 2;
+	}
 	return 0;
 }

@@ -1,46 +1,62 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""How fast does a guest give memory back, and get it again?
+"""How fast does a guest give memory back and get it again, and what does it cost?
 
-Each round boots a guest for each device, in turn, and resizes its slow node by
-SIZE: memory that was never used, memory that was used and freed, and memory in
-small pieces. Wall-clock time, since a host's work costs a guest no time. The
-roofline is this process discarding as much memory of its own, in pieces of
-2 MiB. Rows go to build/results/resize.json.
+Each round boots a guest for each device, in turn, and resizes its slow node.
+Wall-clock time, since a host's work costs a guest no time. The roofline is a
+process of the host that discards as much memory of its own, in pieces as large
+as the guest can give. Rows go to build/results/resize.json; bench/README.md
+says what the metrics mean.
 """
 import argparse
-import ctypes
+import concurrent.futures
+import contextlib
 import json
-import mmap
 import os
+import re
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 TOP = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TOP / "tools" / "tiering"))
 import tiervm  # noqa: E402
 
+KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 FAST_MIB = 256
 SLOW_MIB = 1024
 TIMEOUT_S = 600
 POLL_S = 0.0005
-HOLE_KIB = 64                         # largest free piece when fragmented
-PUNCH = 0x02 | 0x01                   # FALLOC_FL_PUNCH_HOLE | _KEEP_SIZE
+HOLES_KIB = (64, 4)                   # largest free piece when fragmented
+SPARE_MIB = 24                        # what a program leaves of a node
+STREAM_MIB = 64
+STREAM_IDLE_S = 3
+STREAM_RESIZE_S = 6
+MEMTOOL = tiervm.BUILD / "bench" / "memtool"
+
+# 672 GiB of virtual machines on 384 GiB, scaled: 21 of 1 GiB on 12 GiB.
+VMS = 21
+VM_FAST_MIB = 256
+VM_SLOW_MIB = 768
+VMS_LIMIT = 12 * GIB
+CGROUPS = Path("/sys/fs/cgroup/memory")
 
 # 20 GiB -> 2 GiB on a 12-core Xeon, from the published HyperAlloc artifact.
-PUBLISHED = {"inflate_touched_gibs": 345, "inflate_untouched_gibs": 5035,
-             "deflate_touch_gibs": 3.93}
+PUBLISHED = {"inflate_touched_gibs": "345", "inflate_untouched_gibs": "5035",
+             "deflate_touch_gibs": "3.93"}
 
 
-class HBalloon:
-    """The device of this repository."""
+class Device:
+    """The device of this repository, and what all have in common."""
     name = "hballoon"
+    granule = 4096                    # bytes, of a target
+    on_oom: Optional[Dict[str, object]] = {"hballoon": "deflate-on-oom=on"}
+    pieces = True                     # can give less than 2 MiB
 
     def machine(self) -> Dict[str, object]:
         """Fields of tiervm.Machine."""
@@ -59,9 +75,11 @@ class HBalloon:
         return node["size"] - node["actual"]
 
 
-class VirtioBalloon(HBalloon):
+class VirtioBalloon(Device):
     """Stock, knows no node."""
     name = "virtio_balloon"
+    on_oom = {"extra": ["-device",
+                        "virtio-balloon-pci,id=vb,deflate-on-oom=on"]}
 
     def machine(self):
         return {"extra": ["-device", "virtio-balloon-pci,id=vb"]}
@@ -74,9 +92,12 @@ class VirtioBalloon(HBalloon):
                 - vm.qmp("query-balloon")["actual"])
 
 
-class VirtioMem(HBalloon):
+class VirtioMem(Device):
     """Stock, hot-plugs blocks of 2 MiB; it has SLOW_MIB of node 1 here."""
     name = "virtio_mem"
+    granule = 2 * MIB
+    on_oom = None
+    pieces = False
 
     def machine(self):
         return {"append": "memhp_default_state=online_movable", "extra": [
@@ -97,7 +118,15 @@ class VirtioMem(HBalloon):
         return SLOW_MIB * MIB - vm.qmp("qom-get", path="vm", property="size")
 
 
-DEVICES = (HBalloon(), VirtioBalloon(), VirtioMem())
+DEVICES = (Device(), VirtioBalloon(), VirtioMem())
+
+
+class Row(NamedTuple):
+    """One figure of one round."""
+    metric: str
+    workload: str
+    value: float
+    unit: str
 
 
 def wait(condition: Callable[[], bool], what: str) -> float:
@@ -110,73 +139,293 @@ def wait(condition: Callable[[], bool], what: str) -> float:
     return time.monotonic() - start
 
 
-def resize(device: HBalloon, vm: tiervm.Session, less: int) -> float:
-    """Seconds from the request to the last byte."""
-    start = time.monotonic()
-    device.set(vm, less)
-    wait(lambda: device.less(vm) == less,
-         f"{device.name} to become smaller by {less >> 20} MiB")
-    return time.monotonic() - start
+def meminfo(vm: tiervm.Session, name: str) -> List[int]:
+    """A line of each node's meminfo, in bytes."""
+    text = vm.sh("cat /sys/devices/system/node/node*/meminfo")
+    return [int(kb) * KIB for kb in re.findall(rf" {name}: +(\d+)", text)]
 
 
-def measure(device: HBalloon, size_mib: int) -> Dict[str, float]:
-    """One guest's round: GiB/s by metric."""
-    size = size_mib * MIB
-    gib = size / GIB
-    memtool = str(tiervm.BUILD / "bench" / "memtool")
-    machine = tiervm.Machine(fast=FAST_MIB, slow=SLOW_MIB, smp=2, timing="off",
-                             memfd=True, **device.machine())
-    rates = {}
-    with tiervm.session(f"resize-{device.name}", machine,
-                        files={"/bin/memtool": memtool},
-                        timeout=TIMEOUT_S) as vm:
-        device.ready(vm)
-        rates["inflate_untouched_gibs"] = gib / resize(device, vm, size)
+class Bench:
+    """One device's guest in one round."""
+
+    def __init__(self, device: Device, vm: tiervm.Session, size: int):
+        self.device = device
+        self.vm = vm
+        self.size = size
+        self.rows: List[Row] = []
+        self.wrong = 0
+        self.fast = meminfo(vm, "MemTotal")[0]
+
+    def rate(self, metric: str, workload: str, size: int,
+             seconds: float) -> None:
+        """A row in GiB/s."""
+        self.rows.append(Row(metric, workload, size / GIB / seconds, "GiB/s"))
+
+    def resize(self, less: int) -> float:
+        """Seconds from the request to the last byte."""
         start = time.monotonic()
-        resize(device, vm, 0)
-        vm.sh(f"memtool touch {size_mib} 1")
-        rates["deflate_touch_gibs"] = gib / (time.monotonic() - start)
-        # As much more as fits, so that what is taken next has been used.
-        vm.sh(f"memtool touch {SLOW_MIB - 128} 1")
-        rates["inflate_touched_gibs"] = gib / resize(device, vm, size)
-        resize(device, vm, 0)
-        if isinstance(device, VirtioMem):
-            return rates              # 2 MiB blocks cannot be given in pieces
-        vm.sh(f"memtool fragment {SLOW_MIB - 128} 1 {HOLE_KIB} "
-              "> /tmp/fragment & while [ ! -s /tmp/fragment ]; do sleep 0.1; "
-              "done")
-        rates["inflate_fragmented_gibs"] = (
-            gib / 2 / resize(device, vm, size // 2))
-    return rates
-
-
-def roofline(size_mib: int, piece: int, touched: bool) -> float:
-    """GiB/s at which a process discards memory of a memfd."""
-    size = size_mib * MIB
-    libc = ctypes.CDLL(None, use_errno=True)
-    fd = os.memfd_create("roofline")
-    os.ftruncate(fd, size)
-    with mmap.mmap(fd, size) as memory:
-        if touched:
-            for offset in range(0, size, 4096):
-                memory[offset] = 1
-        start = time.monotonic()
-        for offset in range(0, size, piece):
-            if libc.fallocate(fd, PUNCH, ctypes.c_long(offset),
-                              ctypes.c_long(piece)):
-                raise OSError(ctypes.get_errno(), "fallocate")
-            memory.madvise(mmap.MADV_DONTNEED, offset, piece)
+        self.device.set(self.vm, less)
+        wait(lambda: self.device.less(self.vm) == less,
+             f"{self.device.name} to become smaller by {less >> 20} MiB")
         seconds = time.monotonic() - start
-    os.close(fd)
-    return size / GIB / seconds
+        self.wrong = max(self.wrong,
+                         self.fast - meminfo(self.vm, "MemTotal")[0])
+        return seconds
+
+    def whole(self) -> None:
+        """Memory never used, given back and used, and used before."""
+        workload = f"{self.size >> 20} MiB"
+        self.rate("inflate_untouched_gibs", workload, self.size,
+                  self.resize(self.size))
+        start = time.monotonic()
+        self.resize(0)
+        self.vm.sh(f"memtool touch {self.size >> 20} 1")
+        self.rate("deflate_touch_gibs", workload, self.size,
+                  time.monotonic() - start)
+        # As much more as fits, so that what is taken next has been used.
+        self.vm.sh(f"memtool touch {SLOW_MIB - 128} 1")
+        self.rate("inflate_touched_gibs", workload, self.size,
+                  self.resize(self.size))
+        self.resize(0)
+
+    def fragmented(self, hole_kib: int) -> None:
+        """Memory of which only pieces are free."""
+        free = meminfo(self.vm, "MemFree")[1] // MIB - SPARE_MIB
+        self.vm.sh(f"memtool fragment {free} 1 {hole_kib} > /tmp/fragment &\n"
+                   "echo $! > /tmp/pid; while [ ! -s /tmp/fragment ]; "
+                   "do sleep 0.1; done")
+        # Half of the node is in pieces. Most of that; not the last of it.
+        size = min(self.size, free * MIB * 3 // 8) & ~(2 * MIB - 1)
+        self.rate("inflate_fragmented_gibs", f"{hole_kib} KiB", size,
+                  self.resize(size))
+        self.vm.sh("kill $(cat /tmp/pid)")
+        self.resize(0)
+
+    def exact(self) -> None:
+        """How far from a target does it end?"""
+        error = 0
+        for less in (self.size, self.size // 3 & ~4095, 5 * 4096, 0):
+            asked = less // self.device.granule * self.device.granule
+            self.resize(asked)
+            error = max(error, abs(self.device.less(self.vm) - less))
+        self.rows.append(Row("target_error_bytes", "", error, "bytes"))
+
+    def stream(self) -> None:
+        """A program's bandwidth, at rest and while the node is resized."""
+        command = f"memtool stream {STREAM_MIB} 1"
+        idle = windows(self.vm.sh(f"{command} {STREAM_IDLE_S}"))
+        self.vm.start(f"{command} {STREAM_RESIZE_S}")
+        end = time.monotonic() + STREAM_RESIZE_S
+        count = 0
+        while time.monotonic() < end:
+            less = 0 if count % 2 else self.size
+            self.device.set(self.vm, less)
+            wait(lambda: self.device.less(self.vm) == less, "a resize")
+            count += 1
+        busy = windows(self.vm.wait())
+        rest = statistics.median(idle)
+        self.rows += [
+            Row("stream_idle_gibs", "", rest, "GiB/s"),
+            Row("stream_median_rel", "", statistics.median(busy) / rest, ""),
+            Row("stream_p1_rel", "", sorted(busy)[len(busy) // 100] / rest,
+                ""),
+            Row("stream_resizes", "", count, "resizes")]
+        self.resize(0)
+
+    def swap(self) -> None:
+        """Both nodes change together: how low is the sum?"""
+        def total() -> int:
+            return sum(n["actual"] for n in
+                       self.vm.qmp("query-hballoon")[0]["nodes"])
+
+        half = FAST_MIB // 2
+        dip = 0
+        for fast, slow in ((FAST_MIB - half // 2, SLOW_MIB - half),
+                           (half, SLOW_MIB - half + half // 2),
+                           (FAST_MIB - half // 2, SLOW_MIB - half)):
+            before = total()
+            self.vm.qmp("hballoon-set", id="hb0", targets=[
+                {"node": 0, "size": fast * MIB},
+                {"node": 1, "size": slow * MIB}])
+            floor = min(before, (fast + slow) * MIB)
+            seen = before
+            while True:
+                nodes = self.vm.qmp("query-hballoon")[0]["nodes"]
+                seen = min(seen, sum(n["actual"] for n in nodes))
+                if all(n["actual"] == n["target"] for n in nodes):
+                    break
+            dip = max(dip, floor - seen)
+        self.rows.append(Row("swap_dip_bytes", "", dip, "bytes"))
 
 
-def roofline_rates(size_mib: int) -> Dict[str, float]:
-    """The roofline's rates by metric."""
-    return {"inflate_untouched_gibs": roofline(size_mib, 2 * MIB, False),
-            "inflate_touched_gibs": roofline(size_mib, 2 * MIB, True),
-            "inflate_fragmented_gibs": roofline(size_mib // 2,
-                                                HOLE_KIB * 1024, True)}
+def windows(text: str) -> List[float]:
+    """The rates that memtool stream printed."""
+    return [float(line.split()[1]) for line in text.splitlines()]
+
+
+def guest(name: str, **machine):
+    """A guest for the length of a `with` statement."""
+    machine = {"fast": FAST_MIB, "slow": SLOW_MIB, "smp": 2, "timing": "off",
+               "memfd": True, **machine}
+    return tiervm.session(name, tiervm.Machine(**machine),
+                          files={"/bin/memtool": str(MEMTOOL)},
+                          timeout=TIMEOUT_S)
+
+
+def measure(device: Device, size: int) -> List[Row]:
+    """One round of a device."""
+    with guest(f"resize-{device.name}", **device.machine()) as vm:
+        device.ready(vm)
+        bench = Bench(device, vm, size)
+        bench.whole()
+        bench.exact()
+        if device.pieces:
+            for hole in HOLES_KIB:
+                bench.fragmented(hole)
+        bench.stream()
+        bench.rows.append(Row("wrong_node_bytes", "", bench.wrong, "bytes"))
+        if device.name == "hballoon":
+            bench.swap()
+    if device.on_oom is not None:
+        bench.rows.append(oom_kills(device, size))
+    return bench.rows
+
+
+def oom_kills(device: Device, size: int) -> Row:
+    """Processes killed that needed what is held."""
+    with guest(f"resize-oom-{device.name}", **device.on_oom) as vm:
+        device.set(vm, size)
+        wait(lambda: device.less(vm) == size, "a resize")
+        # More than is free now, by less than what is held; node 1's share.
+        need = (meminfo(vm, "MemFree")[1] + size // 2) // MIB
+        vm.sh(f"memtool touch {need} 1 || true")
+        kills = vm.sh("dmesg").count("Out of memory: Killed")
+    return Row("oom_kills", "", kills, "processes")
+
+
+def roofline(size: int) -> List[Row]:
+    """What a process of the host reaches that only discards."""
+    def seconds(size: int, piece: int, written: int) -> float:
+        done = subprocess.run([MEMTOOL, "discard", str(size // MIB),
+                               str(piece // KIB), str(written)], check=True,
+                              capture_output=True, text=True)
+        return float(done.stdout)
+
+    workload = f"{size >> 20} MiB"
+    rows = [Row("inflate_untouched_gibs", workload,
+                size / GIB / seconds(size, 2 * MIB, 0), "GiB/s"),
+            Row("inflate_touched_gibs", workload,
+                size / GIB / seconds(size, 2 * MIB, 1), "GiB/s")]
+    return rows + [Row("inflate_fragmented_gibs", f"{hole} KiB",
+                       size / GIB / seconds(size, hole * KIB, 1), "GiB/s")
+                   for hole in HOLES_KIB]
+
+
+class Group:
+    """A memory control group (version 1), for its processes' memory."""
+
+    def __init__(self, name: str):
+        own = re.search(r"^\d+:memory:(.*)$",
+                        Path("/proc/self/cgroup").read_text(), re.M)
+        if not own or not CGROUPS.is_dir():
+            raise tiervm.GuestError("no memory cgroups of version 1 here")
+        self.parent = CGROUPS / own[1].lstrip("/")
+        self.path = self.parent / name
+
+    def __enter__(self):
+        """All that this process starts from now on is in the group."""
+        self.path.mkdir(exist_ok=True)
+        (self.path / "cgroup.procs").write_text(str(os.getpid()))
+        return self
+
+    def __exit__(self, *exc):
+        (self.parent / "cgroup.procs").write_text(str(os.getpid()))
+        # Pages of files that the group has read stay charged to it.
+        (self.path / "memory.force_empty").write_text("0")
+        self.path.rmdir()
+
+    def value(self, name: str) -> int:
+        """A number of the group."""
+        return int((self.path / name).read_text())
+
+    def limit(self, size: int) -> None:
+        """No more than this many bytes."""
+        (self.path / "memory.limit_in_bytes").write_text(str(size))
+
+    def kills(self) -> int:
+        """Processes that the limit has killed."""
+        text = (self.path / "memory.oom_control").read_text()
+        return int(re.search(r"oom_kill (\d+)", text)[1])
+
+
+def shared(vm: tiervm.Session) -> int:
+    """Bytes of the guest's memory that the host has."""
+    text = Path(f"/proc/{vm.pid}/status").read_text()
+    return int(re.search(r"RssShmem:\s+(\d+)", text)[1]) * KIB
+
+
+class Half:
+    """A guest of a crowd, whose target is half of what it was declared."""
+
+    def __init__(self, number: int):
+        self.target = (VM_FAST_MIB + VM_SLOW_MIB) // 2 * MIB
+        self.manager = guest(
+            f"resize-vm{number}", smp=1, fast=VM_FAST_MIB, slow=VM_SLOW_MIB,
+            hballoon=f"initial={VM_FAST_MIB // 2}M:{VM_SLOW_MIB // 2}M")
+        self.vm: Optional[tiervm.Session] = None
+
+    def boot(self) -> None:
+        """Boots, reaches its target, and uses all that it has."""
+        self.vm = self.manager.__enter__()
+        wait(lambda: all(n["actual"] == n["target"] for n in
+                         self.vm.qmp("query-hballoon")[0]["nodes"]),
+             "a guest to reach its target")
+        for node, free in enumerate(meminfo(self.vm, "MemFree")):
+            self.vm.sh(f"memtool touch {max(free // MIB - 8, 0)} {node}")
+
+    def retained(self) -> int:
+        """Bytes of the host above the target."""
+        return max(0, shared(self.vm) - self.target)
+
+
+def overcommit(count: int) -> List[Row]:
+    """As many guests as would not fit if they had what was declared."""
+    with Group("resize-one") as group:
+        before = group.value("memory.usage_in_bytes")
+        one = Half(0)
+        with contextlib.ExitStack() as stack:
+            one.boot()
+            stack.push(one.manager.__exit__)
+            overhead = (group.value("memory.usage_in_bytes") - before
+                        - shared(one.vm))
+    booted: List[Half] = []
+    limit = VMS_LIMIT * count // VMS + overhead * count
+    with Group("resize-crowd") as group, contextlib.ExitStack() as stack:
+        group.limit(limit)
+
+        def boot(vm: Half) -> None:
+            try:
+                vm.boot()
+            except (tiervm.GuestError, OSError) as exc:
+                print(f"resize: {exc}", file=sys.stderr)
+                return
+            booted.append(vm)
+
+        crowd = [Half(number) for number in range(count)]
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(boot, crowd))
+        for vm in booted:
+            stack.push(vm.manager.__exit__)
+        alive = [vm for vm in booted if vm.vm.sh("echo alive") == "alive\n"]
+        workload = f"{count} VMs, {limit >> 20} MiB"
+        return [
+            Row("overcommit_vms", workload, len(alive), "VMs"),
+            Row("overcommit_kills", workload, group.kills(), "processes"),
+            Row("overcommit_retained_bytes", workload,
+                sum(vm.retained() for vm in alive), "bytes"),
+            Row("overcommit_overhead_bytes", workload, overhead, "bytes"),
+            Row("overcommit_peak_bytes", workload,
+                group.value("memory.max_usage_in_bytes"), "bytes")]
 
 
 def write(rows: List[dict], output: Path) -> None:
@@ -188,23 +437,94 @@ def write(rows: List[dict], output: Path) -> None:
         "experiment": "resize", "command": " ".join(sys.argv),
         "versions": {"qemu": version.stdout.splitlines()[0],
                      "host": os.uname().release},
+        "load": os.getloadavg()[0],
         "rows": rows}, indent=1) + "\n")
 
 
-def show(values: Dict[str, Dict[str, List[float]]]) -> None:
-    """Medians and ranges, GiB/s, with what others have published."""
-    metrics = sorted({m for rates in values.values() for m in rates})
-    print(f"{'GiB/s: median (range)':26}"
-          + "".join(f"{device:>24}" for device in values)
-          + f"{'HyperAlloc (published)':>24}")
-    for metric in metrics:
-        line = f"{metric.removesuffix('_gibs'):26}"
-        for rates in values.values():
-            seen = rates.get(metric)
-            line += f"{'-':>24}" if not seen else "{:>24}".format(
-                f"{statistics.median(seen):.2f} "
-                f"({min(seen):.2f}-{max(seen):.2f})")
-        print(line + f"{PUBLISHED.get(metric, '-'):>24}")
+class Goal(NamedTuple):
+    """What hballoon's median of a metric has to be."""
+    metric: str
+    workload: Optional[str]           # None: any
+    factor: float
+    of: Optional[str]                 # a device; None: an absolute value
+    least: bool                       # at least, not at most
+
+
+GOALS = (
+    Goal("inflate_untouched_gibs", None, 20, "virtio_balloon", True),
+    Goal("inflate_untouched_gibs", None, 1, "virtio_mem", True),
+    Goal("inflate_touched_gibs", None, 0.8, "roofline", True),
+    Goal("inflate_fragmented_gibs", "64 KiB", 0.8, "roofline", True),
+    Goal("inflate_fragmented_gibs", "4 KiB", 0.6, "roofline", True),
+    Goal("deflate_touch_gibs", None, 2, "virtio_balloon", True),
+    Goal("wrong_node_bytes", None, 0, None, False),
+    Goal("target_error_bytes", None, 4096, None, False),
+    Goal("swap_dip_bytes", None, 0, None, False),
+    Goal("oom_kills", None, 0, None, False),
+    Goal("overcommit_vms", None, VMS, None, True),
+    Goal("overcommit_kills", None, 0, None, False),
+    Goal("overcommit_retained_bytes", None, 0, None, False),
+    Goal("stream_median_rel", None, 0.9, None, True),
+    Goal("stream_p1_rel", None, 1, "virtio_balloon", True),
+)
+
+
+class Results:
+    """All rows, by metric and workload."""
+
+    def __init__(self, rows: List[dict]):
+        self.values: Dict[tuple, Dict[str, List[float]]] = {}
+        for row in rows:
+            key = (row["metric"], row["workload"])
+            self.values.setdefault(key, {}).setdefault(
+                row["device"], []).append(row["value"])
+
+    def median(self, metric: str, workload: Optional[str],
+               device: str) -> Optional[float]:
+        """The median of all rounds, or None."""
+        for (name, load), devices in self.values.items():
+            if (name == metric and workload in (None, load)
+                    and device in devices):
+                return statistics.median(devices[device])
+        return None
+
+    def show(self) -> None:
+        """A table of medians and ranges, then the goals."""
+        devices = [d.name for d in DEVICES] + ["roofline"]
+        print(f"{'median (range)':38}"
+              + "".join(f"{device:>24}" for device in devices)
+              + f"{'HyperAlloc (published)':>24}")
+        for (metric, workload), seen in self.values.items():
+            line = f"{metric} {workload}".rstrip()[:37].ljust(38)
+            for device in devices:
+                values = seen.get(device)
+                line += f"{'-':>24}" if not values else "{:>24}".format(
+                    f"{show(statistics.median(values))} "
+                    f"({show(min(values))}-{show(max(values))})")
+            print(line + f"{PUBLISHED.get(metric, '-'):>24}")
+        print()
+        for goal in GOALS:
+            self.show_goal(goal)
+
+    def show_goal(self, goal: Goal) -> None:
+        """One line, if the metric was measured."""
+        value = self.median(goal.metric, goal.workload, "hballoon")
+        base = 1.0 if goal.of is None else self.median(
+            goal.metric, goal.workload, goal.of)
+        if value is None or base is None:
+            return
+        bound = goal.factor * base
+        met = value >= bound if goal.least else value <= bound
+        what = f"{goal.metric} {goal.workload or ''}".rstrip()
+        wanted = (f"{'at least' if goal.least else 'at most'} {goal.factor:g}"
+                  + (f" of {goal.of}" if goal.of else ""))
+        is_now = (f"{value / base:.2f}" if goal.of and base else show(value))
+        print(f"{'met   ' if met else 'MISSED'}  {what:34} {wanted}: {is_now}")
+
+
+def show(value: float) -> str:
+    """A figure for people."""
+    return f"{value:.0f}" if value == int(value) else f"{value:.3g}"
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -215,6 +535,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
                         help="guests per device (default %(default)s)")
     parser.add_argument("--size", type=int, default=512, metavar="MIB",
                         help="by how much to resize (default %(default)s)")
+    parser.add_argument("--vms", type=int, default=VMS, metavar="N",
+                        help="guests of the crowd, 0: none "
+                             "(default %(default)s)")
     parser.add_argument("--only", action="append", metavar="DEVICE",
                         choices=[d.name for d in DEVICES] + ["roofline"],
                         help="measure this one; may be repeated")
@@ -222,30 +545,31 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
                         default=tiervm.BUILD / "results",
                         help="where the results go (default %(default)s)")
     options = parser.parse_args(argv)
-    values: Dict[str, Dict[str, List[float]]] = {}
     rows: List[dict] = []
     failed = False
-    jobs = [(d.name, lambda d=d: measure(d, options.size)) for d in DEVICES]
-    jobs.append(("roofline", lambda: roofline_rates(options.size)))
-    for number in range(options.rounds):
-        for name, job in jobs:
-            if options.only and name not in options.only:
-                continue
-            print(f"round {number + 1} of {options.rounds}: {name}",
-                  file=sys.stderr, flush=True)
-            try:
-                rates = job()
-            except tiervm.GuestError as exc:
-                print(f"resize: {name}: {exc}", file=sys.stderr)
-                failed = True
-                continue
-            for metric, value in rates.items():
-                values.setdefault(name, {}).setdefault(metric, []).append(value)
-                rows.append({"metric": metric, "device": name, "round": number,
-                             "workload": f"{options.size} MiB",
-                             "value": value, "unit": "GiB/s"})
+    size = options.size * MIB
+    jobs = [(number, d.name, lambda d=d: measure(d, size))
+            for number in range(options.rounds) for d in DEVICES]
+    for number in reversed(range(options.rounds)):
+        jobs.insert((number + 1) * len(DEVICES),
+                    (number, "roofline", lambda: roofline(size)))
+    if options.vms:
+        jobs.append((0, "hballoon", lambda: overcommit(options.vms)))
+    for number, name, job in jobs:
+        if options.only and name not in options.only:
+            continue
+        print(f"round {number + 1} of {options.rounds}: {name}",
+              file=sys.stderr, flush=True)
+        try:
+            done = job()
+        except tiervm.GuestError as exc:
+            print(f"resize: {name}: {exc}", file=sys.stderr)
+            failed = True
+            continue
+        rows += [{**row._asdict(), "device": name, "round": number}
+                 for row in done]
     write(rows, options.output)
-    show(values)
+    Results(rows).show()
     return 1 if failed else 0
 
 
