@@ -4,10 +4,12 @@
  *
  * One kernel thread, khplaced, owns all range trees. Once per epoch it looks
  * for new and dead processes, takes samples, adapts the trees, decides what to
- * move and has the workers of the nodes move it. Nothing else touches a tree,
- * so trees need no lock; and processes need no hook, as an address space is
- * found by walking the task list and let go when its last user has gone.
+ * move and has the workers of the nodes move it. It holds a lock all the while,
+ * but not in its sleep; then others may ask for a node's coldest memory to be
+ * demoted. Processes need no hook, as an address space is found by walking the
+ * task list and let go when its last user has gone.
  */
+#include <linux/export.h>
 #include <linux/freezer.h>
 #include <linux/init.h>
 #include <linux/kthread.h>
@@ -21,6 +23,8 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
+#include <linux/swap.h>
+#include <linux/tiering_demote.h>
 #include <linux/vmstat.h>
 #include <linux/xarray.h>
 
@@ -62,6 +66,12 @@
 /* Rest at most so long, lest a burst of work elsewhere put us to sleep. */
 #define HPL_REST_US_MAX		(10ULL * USEC_PER_SEC)
 
+/*
+ * Memory that was demoted for somebody is left to him that long: a balloon takes
+ * it away within that.
+ */
+#define HPL_QUIET_JIFFIES	HZ
+
 /* Start values; both adapt at once. */
 #define HPL_SAMPLES_INITIAL	1024
 #define HPL_INTERVAL_US_INITIAL	5000
@@ -77,9 +87,17 @@ struct hpl_knobs hpl_knobs = {
 static DEFINE_MUTEX(hpl_lock);
 static struct task_struct *hpl_task;
 
+/*
+ * Protects hpl_mms and all there is in it. The main thread alone changes the
+ * list and the ranges, and lets go of the lock only in hpl_sleep().
+ */
+static DEFINE_MUTEX(hpl_mms_lock);
+static LIST_HEAD(hpl_mms);
+/* Nothing is promoted before this time; protected by hpl_mms_lock, too. */
+static u64 hpl_quiet_until;
+
 /* All of the following belongs to the main thread. */
 static u64 hpl_decayed_ns;
-static LIST_HEAD(hpl_mms);
 static DEFINE_XARRAY(hpl_mm_index);
 static unsigned int hpl_nr_mms;
 static unsigned int hpl_nr_samples;
@@ -90,12 +108,14 @@ static unsigned int hpl_page_ns;
  * hpl_sleep - sleep in the main thread
  * @us: microseconds
  *
- * Wakes up early to stop or to freeze.
+ * Wakes up early to stop or to freeze. Pages may have been demoted meanwhile;
+ * ranges and address spaces are the same as before.
  */
 void hpl_sleep(unsigned int us)
 {
 	ktime_t timeout = ns_to_ktime((u64)us * NSEC_PER_USEC);
 
+	mutex_unlock(&hpl_mms_lock);
 	if (us) {
 		set_current_state(TASK_IDLE);
 		if (!kthread_should_stop())
@@ -105,6 +125,7 @@ void hpl_sleep(unsigned int us)
 		__set_current_state(TASK_RUNNING);
 	}
 	try_to_freeze();
+	mutex_lock(&hpl_mms_lock);
 }
 
 static void mm_forget(struct hpl_mm *hm)
@@ -288,7 +309,8 @@ static bool range_ready(const struct hpl_range *r)
 	return r->age >= HPL_MIN_AGE << min(r->failures, HPL_MAX_FAILURES);
 }
 
-static unsigned int candidates(struct hpl_candidate *c)
+/* All ranges, or those that are @ready to be moved; returns how many. */
+static unsigned int candidates(struct hpl_candidate *c, bool ready)
 {
 	unsigned int owner = 0, nr = 0;
 	struct hpl_range *r;
@@ -298,7 +320,7 @@ static unsigned int candidates(struct hpl_candidate *c)
 		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r)) {
 			unsigned long fast = hpl_range_fast(r);
 
-			if (!range_ready(r))
+			if (ready && !range_ready(r))
 				continue;
 			c[nr++] = (struct hpl_candidate){
 				.owner = owner,
@@ -383,11 +405,13 @@ static unsigned long classify(unsigned int nr, const struct hpl_epoch *e,
 	unsigned long nr_promote = 0;
 	struct hpl_candidate *c;
 
+	if (time_before64(get_jiffies_64(), hpl_quiet_until))
+		costs.nr_budget = 0;
 	*moves = NULL;
 	*nr_moves = 0;
 	c = nr ? kvmalloc_array(nr, sizeof(*c), HPL_GFP) : NULL;
 	if (c) {
-		nr = candidates(c);
+		nr = candidates(c, true);
 		nr_promote = hpl_policy_plan(c, nr, &costs);
 		*moves = plan_moves(c, nr, nr_moves);
 	}
@@ -495,6 +519,94 @@ static void epoch(const struct hpl_source *source)
 					      e.length_us / 4, hpl_page_ns);
 }
 
+/* Demote up to @nr_pages of @c, which is sorted; returns pages demoted. */
+static unsigned long demote_in_order(int nid, unsigned long nr_pages,
+				     const struct hpl_candidate *c,
+				     unsigned int nr)
+{
+	struct hpl_mm **mms = mms_by_number();
+	unsigned long done = 0;
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; mms && !err && i < nr && done < nr_pages; i++) {
+		struct hpl_mm *hm = mms[c[i].owner];
+		struct hpl_move move;
+		struct hpl_range *r;
+
+		if (!hpl_policy_has_fast(&c[i]))
+			continue;
+		add_move(&move, hm, &c[i], false);
+		atomic_long_set(&move.nr_left, nr_pages - done);
+		err = hpl_move_range(nid, &move);
+		done += atomic_long_read(&move.nr_done);
+		r = hpl_tree_find(&hm->tree, c[i].start);
+		if (r)
+			hpl_range_moved(r, atomic_long_read(&move.nr_done),
+					false);
+	}
+	kvfree(mms);
+	return done;
+}
+
+static unsigned long demote_coldest(int nid, unsigned long nr_pages)
+{
+	struct hpl_candidate *c = NULL;
+	unsigned long done = 0;
+	struct hpl_mm *hm;
+	unsigned int nr = 0;
+
+	lockdep_assert_held(&hpl_mms_lock);
+	list_for_each_entry(hm, &hpl_mms, list)
+		nr += hm->tree.nr;
+	if (nr)
+		c = kvmalloc_array(nr, sizeof(*c), HPL_GFP);
+	if (c) {
+		u64 begin = task_sched_runtime(current);
+
+		nr = candidates(c, false);
+		hpl_policy_rank_coldest(c, nr);
+		lru_add_drain();
+		done = demote_in_order(nid, nr_pages, c, nr);
+		if (done)
+			hpl_quiet_until = get_jiffies_64() + HPL_QUIET_JIFFIES;
+		count_vm_events(HPL_MIGRATE_NS,
+				task_sched_runtime(current) - begin);
+	}
+	kvfree(c);
+	return done;
+}
+
+/**
+ * hpl_demote_node() - move the coldest memory of a node to a slower one
+ * @nid: which node
+ * @nr_pages: how many pages the caller would like to find free
+ *
+ * For a caller that is about to take the node's memory away. The ranges of all
+ * processes give what they have there, coldest first, until there is enough;
+ * then nothing is promoted for a second. Nothing is moved if HPlacement is not
+ * enabled, as then no heat is known, or if there is no slower node; or if memory
+ * is too short to find out.
+ *
+ * Context: Process context. May sleep, and wait for an epoch's moves.
+ * Return: pages that have become free; with the last of them, up to a huge page
+ * more than @nr_pages.
+ */
+unsigned long hpl_demote_node(int nid, unsigned long nr_pages)
+{
+	unsigned long done = 0;
+
+	if (!hpl_enabled() || nid < 0 || !node_state(nid, N_MEMORY) ||
+	    next_demotion_node(nid) == NUMA_NO_NODE)
+		return 0;
+	mutex_lock(&hpl_mms_lock);
+	done = demote_coldest(nid, nr_pages);
+	mutex_unlock(&hpl_mms_lock);
+	trace_hpl_demote_node(nid, nr_pages, done);
+	return done;
+}
+EXPORT_SYMBOL_GPL(hpl_demote_node);
+
 static void mms_forget(void)
 {
 	struct hpl_mm *hm, *next;
@@ -508,6 +620,7 @@ static int hpl_main(void *data)
 	const struct hpl_source *source = data;
 
 	set_freezable();
+	mutex_lock(&hpl_mms_lock);
 	hpl_decayed_ns = ktime_get_ns();
 	hpl_nr_samples = HPL_SAMPLES_INITIAL;
 	hpl_interval_us = HPL_INTERVAL_US_INITIAL;
@@ -522,6 +635,7 @@ static int hpl_main(void *data)
 		}
 	}
 	mms_forget();
+	mutex_unlock(&hpl_mms_lock);
 	return 0;
 }
 

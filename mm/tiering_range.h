@@ -67,7 +67,7 @@ struct hpl_range {
  * @nr: number of ranges
  * @max: no split once @nr has reached it
  *
- * Not locked: one thread owns all trees.
+ * Not locked: see &struct hpl_mm for those of the core.
  */
 struct hpl_tree {
 	struct rb_root root;
@@ -145,6 +145,8 @@ struct hpl_costs {
 
 unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			      const struct hpl_costs *costs);
+void hpl_policy_rank_coldest(struct hpl_candidate *c, unsigned int nr);
+bool hpl_policy_has_fast(const struct hpl_candidate *c);
 unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns,
 				   u64 budget_ns);
 unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
@@ -166,7 +168,8 @@ struct vm_area_struct;
  * @map_count: mm->map_count then
  * @sync_age: epochs since then
  *
- * Only the main thread adds, removes and changes these.
+ * Only the main thread adds, removes and changes these, and holds a lock for
+ * it; others may read, and keep account of moves, while it sleeps.
  */
 struct hpl_mm {
 	struct list_head list;
@@ -261,6 +264,7 @@ bool hpl_vma_movable(struct vm_area_struct *vma);
 bool hpl_folio_movable(struct folio *folio);
 
 u64 hpl_migrate(struct hpl_move *moves, unsigned int nr);
+int hpl_move_range(int nid, struct hpl_move *move);
 unsigned long hpl_fast_free(void);
 bool hpl_have_tiers(void);
 

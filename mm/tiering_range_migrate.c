@@ -388,43 +388,58 @@ static unsigned int claim(struct hpl_move *move, int target)
 	return n;
 }
 
-static void move_part(struct hpl_batch *b, struct hpl_move *move,
-		      unsigned long start, unsigned long end)
+/* Returns 0, or an error if it is in vain to go on, with this range or others. */
+static int move_part(struct hpl_batch *b, struct hpl_move *move,
+		     unsigned long start, unsigned long end)
 {
-	while (start < end && !READ_ONCE(cancelled)) {
+	int err = 0;
+
+	while (start < end && !err) {
+		if (READ_ONCE(cancelled))
+			return -ECANCELED;
 		b->target = move->promote ?
 			    promotion_target(b->nid, &b->cpuset) :
 			    next_demotion_node(b->nid);
 		if (b->target == NUMA_NO_NODE)
-			return;
+			return -ENODEV;
 		b->max = claim(move, b->target);
 		if (!b->max)
-			return;
+			return 0;
 		isolate(b, move->hm->mm, start, end);
 		atomic_long_add(b->max - b->nr, &move->nr_left);
 		start = b->next;
-		if (migrate_batch(b, move))
-			return;
+		err = migrate_batch(b, move);
 		cond_resched();
 	}
+	return err;
 }
 
-static void move_range(struct hpl_node *node, struct hpl_move *move)
+/**
+ * hpl_move_range - move pages of one range away from one node
+ * @nid: the node
+ * @move: what to move, and where to; how it went is filled in
+ *
+ * Context: sleeps. Only one thread at a time moves pages away from a node.
+ *
+ * Return: 0, or an error if there is no use in trying other ranges.
+ */
+int hpl_move_range(int nid, struct hpl_move *move)
 {
 	struct hpl_batch b = {
 		.folios = LIST_HEAD_INIT(b.folios),
-		.nid = node->nid,
+		.nid = nid,
 		.promote = move->promote,
 	};
 	u64 pages = (move->end - move->start) >> PAGE_SHIFT;
 	unsigned long from;
+	int err;
 
 	/* A random start, or the same few pages would be tried every time. */
 	from = move->start + (mul_u64_u32_shr(pages, get_random_u32(), 32)
 			      << PAGE_SHIFT);
 	read_law(&b, move->hm);
-	move_part(&b, move, from, move->end);
-	move_part(&b, move, move->start, from);
+	err = move_part(&b, move, from, move->end);
+	return err ?: move_part(&b, move, move->start, from);
 }
 
 static void node_work(struct kthread_work *work)
@@ -436,7 +451,7 @@ static void node_work(struct kthread_work *work)
 	lru_add_drain();
 	for (i = 0; i < node->nr_moves; i++)
 		if (node->moves[i].promote != node_is_toptier(node->nid))
-			move_range(node, &node->moves[i]);
+			hpl_move_range(node->nid, &node->moves[i]);
 	node->spent_ns = task_sched_runtime(current) - begin;
 	count_vm_events(HPL_MIGRATE_NS, node->spent_ns);
 }

@@ -167,6 +167,50 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 	return costs->nr_budget - budget;
 }
 
+/*
+ * Heat where there may be no evidence: one accessed page and one idle page are
+ * added, so that what nothing is known of is neither hot nor cold.
+ */
+static u64 likely_heat(const struct hpl_candidate *c)
+{
+	return div_u64(((u64)c->counts.hit + HPL_SAMPLE_ONE) << 16,
+		       c->counts.seen + 2 * HPL_SAMPLE_ONE);
+}
+
+static int by_likely_heat(const void *pa, const void *pb)
+{
+	const struct hpl_candidate *a = pa, *b = pb;
+	u64 heat_a = likely_heat(a), heat_b = likely_heat(b);
+
+	if (heat_a != heat_b)
+		return heat_a < heat_b ? -1 : 1;
+	return a->start < b->start ? -1 : a->start > b->start;
+}
+
+/**
+ * hpl_policy_rank_coldest - in which order ranges give fast memory up
+ * @c: all ranges; sorted on return, the coldest first
+ * @nr: number of @c
+ *
+ * For when it has to be given up, whether that pays or not. What little is
+ * known of comes between cold and hot.
+ */
+void hpl_policy_rank_coldest(struct hpl_candidate *c, unsigned int nr)
+{
+	sort(c, nr, sizeof(*c), by_likely_heat, NULL);
+}
+
+/**
+ * hpl_policy_has_fast - whether a range may have pages on fast nodes
+ * @c: the range
+ *
+ * Return: false only if that is known.
+ */
+bool hpl_policy_has_fast(const struct hpl_candidate *c)
+{
+	return c->nr_fast || !evident(c);
+}
+
 /**
  * hpl_policy_nr_samples - how many samples the next epoch may take
  * @nr: samples of the last epoch

@@ -5,19 +5,13 @@
 #ifndef _LINUX_TIERING_DEMOTE_H
 #define _LINUX_TIERING_DEMOTE_H
 
-/**
- * hpl_demote_node() - move the coldest memory of a node to a slower one
- * @nid: which node
- * @nr_pages: how many pages the caller would like to find free
- *
- * HPlacement does not offer this yet, so nothing is ever moved.
- *
- * Context: Process context. May sleep.
- * Return: pages that have become free.
- */
+#ifdef CONFIG_HPLACEMENT
+unsigned long hpl_demote_node(int nid, unsigned long nr_pages);
+#else
 static inline unsigned long hpl_demote_node(int nid, unsigned long nr_pages)
 {
 	return 0;
 }
+#endif
 
 #endif /* _LINUX_TIERING_DEMOTE_H */

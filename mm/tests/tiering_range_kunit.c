@@ -9,7 +9,9 @@
 #include <kunit/test.h>
 #include <linux/gfp.h>
 #include <linux/mm.h>
+#include <linux/nodemask.h>
 #include <linux/sched.h>
+#include <linux/tiering_demote.h>
 
 #include "../tiering_range_internal.h"
 #include "../tiering_range.h"
@@ -247,6 +249,20 @@ static void hpl_life_starts_and_stops(struct kunit *test)
 	}
 }
 
+/* Without heat, without processes or without a slower node: nothing. */
+static void hpl_life_demotes_only_what_it_knows(struct kunit *test)
+{
+	int nid;
+
+	for_each_node_state(nid, N_MEMORY)
+		KUNIT_EXPECT_EQ(test, hpl_demote_node(nid, 100), 0);
+	KUNIT_EXPECT_EQ(test, hpl_demote_node(NUMA_NO_NODE, 100), 0);
+	KUNIT_ASSERT_EQ(test, hpl_enable(true), 0);
+	for_each_node_state(nid, N_MEMORY)
+		KUNIT_EXPECT_EQ(test, hpl_demote_node(nid, 100), 0);
+	KUNIT_ASSERT_EQ(test, hpl_enable(false), 0);
+}
+
 /* What it has no answer for is not moved. */
 static void hpl_life_knows_what_may_move(struct kunit *test)
 {
@@ -270,6 +286,7 @@ static void hpl_life_knows_what_may_move(struct kunit *test)
 static struct kunit_case hpl_life_cases[] = {
 	KUNIT_CASE(hpl_life_is_off_at_first),
 	KUNIT_CASE_SLOW(hpl_life_starts_and_stops),
+	KUNIT_CASE(hpl_life_demotes_only_what_it_knows),
 	KUNIT_CASE(hpl_life_knows_what_may_move),
 	{}
 };

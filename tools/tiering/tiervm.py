@@ -513,8 +513,25 @@ class Session:
 
     def wait(self, timeout: Optional[float] = None) -> str:
         """What the script of start() printed; raises if it failed."""
+        found, text = self._receive(SESSION_END, timeout)
+        text = text[:-len(found[0])]
+        if int(found[1]):
+            raise GuestError("a script in the guest ended with status "
+                             f"{int(found[1])}: {text}")
+        return text.replace("\r\n", "\n")
+
+    def until(self, pattern: str, timeout: Optional[float] = None) -> str:
+        """What is printed up to the end of the line that has a match.
+
+        For what a script of sh() left running; wait() does not see it again.
+        """
+        line = re.compile(rb"^.*(?:" + pattern.encode() + rb").*\n", re.M)
+        return self._receive(line, timeout)[1].replace("\r\n", "\n")
+
+    def _receive(self, pattern, timeout: Optional[float]):
+        """Take what the guest prints up to a match: the match, all of it."""
         deadline = time.monotonic() + (timeout or self.timeout)
-        while not (found := SESSION_END.search(self.pending)):
+        while not (found := pattern.search(self.pending)):
             self.guest.terminal.settimeout(
                 max(deadline - time.monotonic(), 0.001))
             try:
@@ -526,12 +543,9 @@ class Session:
             if not chunk:
                 raise GuestError("the guest went away")
             self.pending += chunk
-        text = self.pending[:found.start()].decode(errors="replace")
+        text = self.pending[:found.end()].decode(errors="replace")
         self.pending = self.pending[found.end():]
-        if int(found[1]):
-            raise GuestError("a script in the guest ended with status "
-                             f"{int(found[1])}: {text}")
-        return text.replace("\r\n", "\n")
+        return found, text
 
     def sh(self, script: str, timeout: Optional[float] = None) -> str:
         """Run a script in the guest; returns what it printed."""

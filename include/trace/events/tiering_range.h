@@ -82,6 +82,29 @@ TRACE_EVENT(hpl_move,
 		  __entry->target, __entry->nr_tried, __entry->nr_done)
 );
 
+/* The coldest pages of a node demoted, as somebody asked for it. */
+TRACE_EVENT(hpl_demote_node,
+
+	TP_PROTO(int nid, unsigned long nr_wanted, unsigned long nr_done),
+
+	TP_ARGS(nid, nr_wanted, nr_done),
+
+	TP_STRUCT__entry(
+		__field(int, nid)
+		__field(unsigned long, nr_wanted)
+		__field(unsigned long, nr_done)
+	),
+
+	TP_fast_assign(
+		__entry->nid = nid;
+		__entry->nr_wanted = nr_wanted;
+		__entry->nr_done = nr_done;
+	),
+
+	TP_printk("nid=%d wanted=%lu done=%lu", __entry->nid,
+		  __entry->nr_wanted, __entry->nr_done)
+);
+
 #endif /* _TRACE_TIERING_RANGE_H */
 
 #include <trace/define_trace.h>

@@ -201,6 +201,35 @@ static void policy_compares_unequal_evidence(void)
 	EXPECT_EQ(of(c, 2, 0)->nr_demote, 1000);
 }
 
+/* Whatever is given up first, it is what is surely cold. */
+static void policy_ranks_the_coldest_first(void)
+{
+	static const unsigned int order[] = { 3, 1, 0, 4, 2 };
+	struct hpl_candidate c[] = {
+		cand(0, 4, 1, 1000), cand(1, 100, 5, 1000),
+		cand(2, 100, 90, 1000), cand(3, 400, 0, 1000),
+		cand(4, 0, 0, 0),
+	};
+	unsigned int i;
+
+	hpl_policy_rank_coldest(c, 5);
+	for (i = 0; i < 5; i++)
+		EXPECT_EQ(c[i].owner, order[i]);
+	hpl_policy_rank_coldest(NULL, 0);
+}
+
+/* Looked at in vain is only what surely has nothing to give. */
+static void policy_knows_who_has_fast_memory(void)
+{
+	struct hpl_candidate none = cand(0, 100, 0, 0);
+	struct hpl_candidate unknown = cand(0, 3, 0, 0);
+	struct hpl_candidate some = cand(0, 100, 0, 1);
+
+	EXPECT(!hpl_policy_has_fast(&none));
+	EXPECT(hpl_policy_has_fast(&unknown));
+	EXPECT(hpl_policy_has_fast(&some));
+}
+
 static void policy_same_input_same_plan(void)
 {
 	struct hpl_candidate a[32], b[32];
@@ -284,6 +313,8 @@ const struct test policy_tests[] = {
 	TEST(policy_moves_only_what_pays),
 	TEST(policy_keeps_its_promises),
 	TEST(policy_compares_unequal_evidence),
+	TEST(policy_ranks_the_coldest_first),
+	TEST(policy_knows_who_has_fast_memory),
 	TEST(policy_same_input_same_plan),
 	TEST(policy_samples_follow_the_budget),
 	TEST(policy_interval_adapts),

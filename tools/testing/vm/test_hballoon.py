@@ -84,6 +84,10 @@ class Balloon:
         return [int(kb) * 1024 for kb in re.findall(rf" {name}: +(\d+)",
                                                     text)]
 
+    def vmstat(self, name):
+        """A counter of /proc/vmstat."""
+        return int(self.sh(f"grep '^{name} ' /proc/vmstat").split()[-1])
+
     def fill(self, node, mib):
         """Write to memory of a node, in tmpfs; freed by drop()."""
         self.sh(f"mkdir -p /fill{node}\n"
@@ -110,15 +114,15 @@ def balloon(request, debug, memtool):
     class Booted:
         count = 0
 
-        def __init__(self, **machine):
+        def __init__(self, files=None, **machine):
             machine = {"timing": "off", "hballoon": "", "debug": debug,
                        "fast": DEBUG_FAST_MIB if debug else 256, **machine}
             Booted.count += 1
             name = stem if Booted.count == 1 else f"{stem}-{Booted.count}"
             incoming = machine.pop("incoming", False)
             self.manager = tiervm.session(name, tiervm.Machine(**machine),
-                                          files=memtool, timeout=240,
-                                          incoming=incoming)
+                                          files={**memtool, **(files or {})},
+                                          timeout=240, incoming=incoming)
 
         def __enter__(self):
             return Balloon(self.manager.__enter__())
@@ -200,6 +204,31 @@ def test_shortfall_has_a_reason(balloon):
         vm.drop(1)
         event = vm.session.event("HBALLOON_DONE", reason="reached", node=1)
         assert event["data"]["actual"] == SMALL
+
+
+LOOK = r"placement when=\d+ hot="
+
+
+@pytest.mark.parametrize("debug", [False], ids=["plain"])
+def test_shrinking_takes_the_coldest(balloon, gups):
+    """The fast node is halved while hot memory lies on it: that stays there.
+
+    There is no swap, so nothing but demotion can make room.
+    """
+    with balloon(files=gups, timing="model") as vm:
+        vm.sh("gups --size 320 --hot-share 0.05 --reverse --look-every 1 "
+              "--rounds 1000 --updates 200000 --after-fill "
+              "'echo 1 > /sys/kernel/mm/hplacement/enabled' &")
+        vm.session.until(LOOK + r"(0\.9[5-9]|1)")
+        before = vm.vmstat("hpl_demote_done_anon")
+        vm.resize(128 * MIB)
+        assert vm.vmstat("hpl_demote_done_anon") - before > 64 * MIB / 4096
+        # The first looks are of the time of resizing.
+        text = "".join(vm.session.until(LOOK) for _ in range(10))
+        vm.sh("killall gups")
+        hot = [float(share) for share in re.findall(LOOK + r"([\d.]+)", text)]
+        assert len(hot) >= 10
+        assert min(hot) >= 0.9, hot
 
 
 @pytest.mark.parametrize("arguments, named", [
