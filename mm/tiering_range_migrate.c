@@ -7,6 +7,7 @@
  * promote, so that the two never wait for each other.
  */
 #include <linux/cpuset.h>
+#include <linux/huge_mm.h>
 #include <linux/kthread.h>
 #include <linux/memory-tiers.h>
 #include <linux/mempolicy.h>
@@ -32,9 +33,10 @@
 
 /*
  * Pages isolated at a time: shares a TLB flush among many, while hardly
- * anything is off the LRU that reclaim could miss.
+ * anything is off the LRU that reclaim could miss. As many as migrate_pages()
+ * takes at once; a huge page may come on top of them.
  */
-#define HPL_BATCH_PAGES	256
+#define HPL_BATCH_PAGES	512
 
 /*
  * Page tables walked at a time, 64 MiB: bounds how long the mmap lock is held
@@ -69,30 +71,39 @@ static bool cancelled;
 /**
  * struct hpl_batch - state of isolating pages of one move
  * @folios: isolated
- * @nr: number of @folios
+ * @last: the folio looked at last under the page table lock that is held
+ * @nr: pages of @folios
+ * @nr_file: of these, pages of files
  * @max: stop there
  * @nid: take only pages of this node
  * @target: where they are to go
  * @cpuset: nodes that the process may use at all
  * @policy: nodes that its memory policy permits where a VMA has none
- * @promote: direction, for the counters
+ * @promote: direction
+ * @full: the target had no page to spare
  * @pmds: page tables still to be walked before a rest
  * @next: where the walk stopped
  */
 struct hpl_batch {
 	struct list_head folios;
+	struct folio *last;
 	unsigned int nr;
+	unsigned int nr_file;
 	unsigned int max;
 	int nid;
 	int target;
 	nodemask_t cpuset;
 	nodemask_t policy;
 	bool promote;
+	bool full;
 	unsigned int pmds;
 	unsigned long next;
 };
 
-/* Count an event of promotion, or its counterpart of demotion. */
+/*
+ * Count pages at an event of promotion, or at its counterpart of demotion, and
+ * those of files at the event that follows.
+ */
 static void count_events(const struct hpl_batch *b, enum vm_event_item item,
 			 long nr)
 {
@@ -102,6 +113,16 @@ static void count_events(const struct hpl_batch *b, enum vm_event_item item,
 		     HPL_DEMOTE_FAILED_OTHER);
 	if (nr)
 		count_vm_events(b->promote ? item : item + offset, nr);
+}
+
+static void count_pages(const struct hpl_batch *b, enum vm_event_item item,
+			long nr, long nr_file)
+{
+	BUILD_BUG_ON(HPL_PROMOTE_SCANNED_FILE != HPL_PROMOTE_SCANNED_ANON + 1 ||
+		     HPL_PROMOTE_TRIED_FILE != HPL_PROMOTE_TRIED_ANON + 1 ||
+		     HPL_PROMOTE_DONE_FILE != HPL_PROMOTE_DONE_ANON + 1);
+	count_events(b, item, nr - nr_file);
+	count_events(b, item + 1, nr_file);
 }
 
 /* Nodes to which pages under a policy may be moved. */
@@ -121,6 +142,22 @@ static nodemask_t policy_nodes(struct mempolicy *pol)
 	default:
 		return node_states[N_MEMORY];
 	}
+}
+
+/*
+ * Nodes to which the policy for the page at @addr permits to move it; @otherwise
+ * where it has none but that of its task. A shared mapping's policy belongs to the
+ * file, and may differ from page to page.
+ */
+static nodemask_t addr_nodes(struct vm_area_struct *vma, unsigned long addr,
+			     const nodemask_t *otherwise)
+{
+	pgoff_t ilx;
+	struct mempolicy *pol = __get_vma_policy(vma, addr, &ilx);
+	nodemask_t nodes = pol ? policy_nodes(pol) : *otherwise;
+
+	mpol_cond_put(pol);
+	return nodes;
 }
 
 /*
@@ -170,12 +207,10 @@ bool hpl_vma_movable(struct vm_area_struct *vma)
 	nodemask_t allowed;
 	int nid;
 
-	if (!vma_is_anonymous(vma) ||
-	    vma->vm_flags & (VM_IO | VM_PFNMAP | VM_HUGETLB | VM_LOCKED))
+	if ((!vma_is_anonymous(vma) && !vma->vm_file) ||
+	    vma->vm_flags & (VM_HUGETLB | VM_LOCKED) || !vma_migratable(vma))
 		return false;
-	if (!vma->vm_policy)
-		return true;
-	allowed = policy_nodes(vma->vm_policy);
+	allowed = addr_nodes(vma, vma->vm_start, &node_states[N_MEMORY]);
 	for_each_node_mask(nid, allowed) {
 		if (node_is_toptier(nid))
 			fast = true;
@@ -189,15 +224,22 @@ bool hpl_vma_movable(struct vm_area_struct *vma)
  * hpl_folio_movable - whether a folio may change tiers
  * @folio: mapped, and kept so by a page table lock that the caller holds
  *
- * Return: true for base pages of anonymous memory of one process. A folio that
- * several processes map has no one heat: moved after one, it would be moved
- * back after the other.
+ * Return: true for anonymous memory and pages of files, huge or not, that one
+ * process maps. A folio that several processes map has no one heat: moved after
+ * one, it would be moved back after the other. A huge page of which parts have
+ * been unmapped waits to be split.
  */
 bool hpl_folio_movable(struct folio *folio)
 {
-	return folio_test_anon(folio) && folio_test_swapbacked(folio) &&
-	       !folio_test_large(folio) && !folio_test_ksm(folio) &&
-	       !folio_test_mlocked(folio) && !folio_likely_mapped_shared(folio);
+	if (folio_test_hugetlb(folio) || folio_is_zone_device(folio) ||
+	    folio_test_mlocked(folio) || folio_test_unevictable(folio) ||
+	    folio_likely_mapped_shared(folio))
+		return false;
+	if (folio_test_large(folio) && folio_test_partially_mapped(folio))
+		return false;
+	if (!folio_test_anon(folio))
+		return folio->mapping;
+	return folio_test_swapbacked(folio) && !folio_test_ksm(folio);
 }
 
 /* Return 1 to leave out a VMA. */
@@ -209,60 +251,126 @@ static int isolate_test(unsigned long start, unsigned long end,
 
 	if (!hpl_vma_movable(vma))
 		return 1;
-	/* A VMA's own policy takes the place of that of its task. */
 	if (node_isset(b->target, b->cpuset) &&
-	    node_isset(b->target, vma->vm_policy ?
-				  policy_nodes(vma->vm_policy) : b->policy))
+	    node_isset(b->target, addr_nodes(vma, start, &b->policy)))
 		return 0;
 	count_events(b, HPL_PROMOTE_FAILED_POLICY, 1);
 	return 1;
 }
 
+/* Free pages of a zone above its high watermark, so that kswapd sleeps on. */
+static unsigned long zone_spare(struct zone *zone)
+{
+	unsigned long free = zone_page_state(zone, NR_FREE_PAGES);
+	unsigned long keep = high_wmark_pages(zone) +
+			     zone->lowmem_reserve[ZONE_MOVABLE];
+
+	return free > keep ? free - keep : 0;
+}
+
+static unsigned long node_spare(int nid)
+{
+	struct pglist_data *pgdat = NODE_DATA(nid);
+	unsigned long sum = 0;
+	int i;
+
+	for (i = 0; i < MAX_NR_ZONES; i++)
+		if (managed_zone(&pgdat->node_zones[i]))
+			sum += zone_spare(&pgdat->node_zones[i]);
+	return sum;
+}
+
+/* Isolate @folio, or count why not. */
 static void isolate_folio(struct hpl_batch *b, struct folio *folio)
 {
+	long nr = folio_nr_pages(folio);
+
 	if (!hpl_folio_movable(folio) || folio_test_swapcache(folio) ||
 	    folio_test_writeback(folio)) {
-		count_events(b, HPL_PROMOTE_FAILED_OTHER, 1);
+		count_events(b, HPL_PROMOTE_FAILED_OTHER, nr);
 	} else if (folio_maybe_dma_pinned(folio)) {
-		count_events(b, HPL_PROMOTE_FAILED_PINNED, 1);
+		count_events(b, HPL_PROMOTE_FAILED_PINNED, nr);
+	} else if (nr > 1 && b->promote && node_spare(b->target) < b->nr + nr) {
+		/* It would be split for want of memory, not of a huge page. */
+		count_events(b, HPL_PROMOTE_FAILED_NOMEM, nr);
 	} else if (!folio_isolate_lru(folio)) {
-		count_events(b, HPL_PROMOTE_FAILED_ISOLATE, 1);
+		count_events(b, HPL_PROMOTE_FAILED_ISOLATE, nr);
 	} else {
 		node_stat_add_folio(folio, NR_ISOLATED_ANON +
 					   folio_is_file_lru(folio));
 		list_add_tail(&folio->lru, &b->folios);
-		b->nr++;
+		b->nr += nr;
+		if (!folio_test_anon(folio))
+			b->nr_file += nr;
 	}
+}
+
+/* Look at @folio, of which @nr pages are mapped at @addr. */
+static void look_at(struct hpl_batch *b, struct vm_area_struct *vma,
+		    unsigned long addr, struct folio *folio, long nr)
+{
+	count_pages(b, HPL_PROMOTE_SCANNED_ANON, nr,
+		    folio_test_anon(folio) ? 0 : nr);
+	/* Of a large folio, many page table entries may come by. */
+	if (folio_nid(folio) != b->nid || folio == b->last)
+		return;
+	b->last = folio;
+	if (!folio_test_anon(folio) &&
+	    !node_isset(b->target, addr_nodes(vma, addr, &b->policy)))
+		count_events(b, HPL_PROMOTE_FAILED_POLICY, 1);
+	else
+		isolate_folio(b, folio);
+}
+
+/* Returns false if @pmd is no huge page and may have a page table. */
+static bool isolate_huge(struct hpl_batch *b, struct vm_area_struct *vma,
+			 pmd_t *pmd, unsigned long addr, unsigned long end)
+{
+	spinlock_t *ptl = pmd_trans_huge_lock(pmd, vma);
+	struct folio *folio = NULL;
+
+	if (!ptl)
+		return false;
+	if (pmd_present(*pmd))
+		folio = vm_normal_folio_pmd(vma, addr, *pmd);
+	if (folio)
+		look_at(b, vma, addr, folio, (end - addr) >> PAGE_SHIFT);
+	spin_unlock(ptl);
+	return true;
+}
+
+static void isolate_ptes(struct hpl_batch *b, struct vm_area_struct *vma,
+			 pmd_t *pmd, unsigned long addr, unsigned long end)
+{
+	pte_t *start, *pte;
+	spinlock_t *ptl; /* of the page table, protects its entries */
+
+	start = pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl);
+	if (!start)
+		return;
+	pte = start;
+	for (; addr < end && b->nr < b->max; pte++, addr += PAGE_SIZE) {
+		pte_t ent = ptep_get(pte);
+		struct folio *folio = NULL;
+
+		if (pte_present(ent))
+			folio = vm_normal_folio(vma, addr, ent);
+		if (folio)
+			look_at(b, vma, addr, folio, 1);
+	}
+	pte_unmap_unlock(start, ptl);
+	b->next = addr;
 }
 
 static int isolate_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 		       struct mm_walk *walk)
 {
 	struct hpl_batch *b = walk->private;
-	unsigned long scanned = 0;
-	pte_t *start, *pte;
-	spinlock_t *ptl; /* of the page table, protects its entries */
 
-	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
-	if (!start)
-		return 0;
-	pte = start;
-	for (; addr < end && b->nr < b->max; pte++, addr += PAGE_SIZE) {
-		pte_t ent = ptep_get(pte);
-		struct folio *folio;
-
-		if (!pte_present(ent))
-			continue;
-		folio = vm_normal_folio(walk->vma, addr, ent);
-		if (!folio || !folio_test_anon(folio))
-			continue;
-		scanned++;
-		if (folio_nid(folio) == b->nid)
-			isolate_folio(b, folio);
-	}
-	pte_unmap_unlock(start, ptl);
-	count_events(b, HPL_PROMOTE_SCANNED_ANON, scanned);
-	b->next = addr;
+	b->last = NULL;
+	b->next = end;
+	if (!isolate_huge(b, walk->vma, pmd, addr, end))
+		isolate_ptes(b, walk->vma, pmd, addr, end);
 	cond_resched();
 	return b->nr >= b->max || !--b->pmds ||
 	       mmap_lock_is_contended(walk->mm);
@@ -294,67 +402,63 @@ static void isolate(struct hpl_batch *b, struct mm_struct *mm,
 	mmput_async(mm);
 }
 
-/* Migrate what has been isolated; returns 0, or -ENOMEM if the target is full. */
+/* A page of the size of @src on the target; NULL if there is none free. */
+static struct folio *alloc_target(struct folio *src, unsigned long private)
+{
+	struct hpl_batch *b = (struct hpl_batch *)private;
+	/* Memory is moved where it is free: no reclaim, no other node. */
+	const gfp_t gfp = (GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) |
+			  __GFP_THISNODE | __GFP_NOMEMALLOC | __GFP_NOWARN;
+	struct folio *dst = NULL;
+
+	/* Allocation alone would go down to the last reserve. */
+	if (!b->promote || node_spare(b->target) >= folio_nr_pages(src))
+		dst = __folio_alloc_node(gfp, folio_order(src), b->target);
+	if (!dst)
+		b->full = true;
+	return dst;
+}
+
+/*
+ * Migrate what has been isolated, split if there are no free huge pages; returns
+ * 0, or -ENOMEM if the target is full.
+ */
 static int migrate_batch(struct hpl_batch *b, struct hpl_move *move)
 {
-	struct migration_target_control mtc = {
-		.nid = b->target,
-		/* Memory is moved where it is free: no reclaim, no other node. */
-		.gfp_mask = (GFP_HIGHUSER_MOVABLE & ~__GFP_RECLAIM) |
-			    __GFP_THISNODE | __GFP_NOMEMALLOC | __GFP_NOWARN,
-		/* Not MR_DEMOTION: its folios do not count as isolated. */
-		.reason = MR_NUMA_MISPLACED,
-	};
-	unsigned int done = 0, pinned = 0, busy = 0;
+	unsigned int left = 0, left_file = 0, pinned = 0, done;
 	struct folio *folio;
-	int err;
 
 	if (!b->nr)
 		return 0;
-	count_events(b, HPL_PROMOTE_TRIED_ANON, b->nr);
-	err = migrate_pages(&b->folios, alloc_migration_target, NULL,
-			    (unsigned long)&mtc, MIGRATE_ASYNC, mtc.reason,
-			    &done);
+	count_pages(b, HPL_PROMOTE_TRIED_ANON, b->nr, b->nr_file);
+	b->full = false;
+	/*
+	 * Not MR_DEMOTION, whose folios do not count as isolated, and not
+	 * MR_NUMA_MISPLACED, whose folios are not split.
+	 */
+	migrate_pages(&b->folios, alloc_target, NULL, (unsigned long)b,
+		      MIGRATE_ASYNC, MR_SYSCALL, NULL);
 	list_for_each_entry(folio, &b->folios, lru) {
+		left += folio_nr_pages(folio);
+		if (!folio_test_anon(folio))
+			left_file += folio_nr_pages(folio);
 		if (folio_maybe_dma_pinned(folio))
-			pinned++;
-		else
-			busy++;
+			pinned += folio_nr_pages(folio);
 	}
-	count_events(b, HPL_PROMOTE_DONE_ANON, done);
+	done = b->nr - left;
+	count_pages(b, HPL_PROMOTE_DONE_ANON, done, b->nr_file - left_file);
 	count_events(b, HPL_PROMOTE_FAILED_PINNED, pinned);
-	count_events(b, err == -ENOMEM ? HPL_PROMOTE_FAILED_NOMEM :
-		     HPL_PROMOTE_FAILED_BUSY, busy);
+	count_events(b, b->full ? HPL_PROMOTE_FAILED_NOMEM :
+		     HPL_PROMOTE_FAILED_BUSY, left - pinned);
 	putback_movable_pages(&b->folios);
 	trace_hpl_move(pid_nr(move->hm->pid), move->start, move->end, b->nid,
 		       b->target, b->nr, done);
 
 	atomic_long_add(done, &move->nr_done);
-	atomic_long_add((long)b->nr - done, &move->nr_left);
+	atomic_long_add(left, &move->nr_left);
 	b->nr = 0;
-	return err == -ENOMEM ? err : 0;
-}
-
-/* Free pages of a zone above its high watermark, so that kswapd sleeps on. */
-static unsigned long zone_spare(struct zone *zone)
-{
-	unsigned long free = zone_page_state(zone, NR_FREE_PAGES);
-	unsigned long keep = high_wmark_pages(zone) +
-			     zone->lowmem_reserve[ZONE_MOVABLE];
-
-	return free > keep ? free - keep : 0;
-}
-
-static unsigned long node_spare(int nid)
-{
-	struct pglist_data *pgdat = NODE_DATA(nid);
-	unsigned long sum = 0;
-	int i;
-
-	for (i = 0; i < MAX_NR_ZONES; i++)
-		if (managed_zone(&pgdat->node_zones[i]))
-			sum += zone_spare(&pgdat->node_zones[i]);
-	return sum;
+	b->nr_file = 0;
+	return b->full && left > pinned ? -ENOMEM : 0;
 }
 
 /* The nearest fast node that has memory to spare and may be used. */
@@ -373,7 +477,7 @@ static int promotion_target(int nid, const nodemask_t *cpuset)
 
 /*
  * Take up to a batch from what is left of @move; for promotion no more than the
- * target has to spare, as allocation alone would go down to the last reserve.
+ * target has to spare.
  */
 static unsigned int claim(struct hpl_move *move, int target)
 {
@@ -406,7 +510,8 @@ static int move_part(struct hpl_batch *b, struct hpl_move *move,
 		if (!b->max)
 			return 0;
 		isolate(b, move->hm->mm, start, end);
-		atomic_long_add(b->max - b->nr, &move->nr_left);
+		/* Less than none if the last of them was a huge page. */
+		atomic_long_add((long)b->max - b->nr, &move->nr_left);
 		start = b->next;
 		err = migrate_batch(b, move);
 		cond_resched();

@@ -146,11 +146,26 @@ static struct folio *walk_start(struct folio_walk *fw, struct mm_struct *mm,
 	if (!*vma || !hpl_vma_movable(*vma))
 		return NULL;
 	folio = folio_walk_start(fw, *vma, addr, 0);
-	if (folio && (fw->level != FW_LEVEL_PTE || !hpl_folio_movable(folio))) {
+	if (folio && (fw->level == FW_LEVEL_PUD || !hpl_folio_movable(folio))) {
 		folio_walk_end(fw, *vma);
 		folio = NULL;
 	}
 	return folio;
+}
+
+static bool clear_young(struct vm_area_struct *vma, unsigned long addr,
+			struct folio_walk *fw)
+{
+	/* A huge page has one accessed bit. */
+	if (IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) && fw->level == FW_LEVEL_PMD)
+		return pmdp_clear_young_notify(vma, addr & PMD_MASK, fw->pmdp);
+	return ptep_clear_young_notify(vma, addr, fw->ptep);
+}
+
+static bool is_young(const struct folio_walk *fw)
+{
+	return fw->level == FW_LEVEL_PMD ? pmd_young(fw->pmd) :
+					   pte_young(fw->pte);
 }
 
 static void arm(struct hpl_pick *p)
@@ -163,7 +178,7 @@ static void arm(struct hpl_pick *p)
 	if (!folio)
 		return;
 	/* Idle page tracking must not miss an access because of us. */
-	if (ptep_clear_young_notify(vma, p->addr, fw.ptep)) {
+	if (clear_young(vma, p->addr, &fw)) {
 		folio_clear_idle(folio);
 		folio_set_young(folio);
 	}
@@ -182,7 +197,7 @@ static void check(struct hpl_pick *p, struct hpl_epoch *epoch)
 	if (p->state == HPL_PICK_ARMED)
 		folio = walk_start(&fw, p->hm->mm, p->addr, &vma);
 	if (folio) {
-		hit = pte_young(fw.pte) ||
+		hit = is_young(&fw) ||
 		      mmu_notifier_test_young(p->hm->mm, p->addr);
 		fast = node_is_toptier(folio_nid(folio));
 		folio_walk_end(&fw, vma);

@@ -198,18 +198,37 @@ static size_t wrong_words(const char *mem, size_t bytes)
 	return wrong;
 }
 
+/* Fill @mem, of which no page is there yet, with pages of @node. */
+static char *fill_on(int node, char *mem, size_t bytes)
+{
+	if (mem == MAP_FAILED)
+		return NULL;
+	policy(MPOL_BIND, node);
+	fill(mem, bytes);
+	policy(MPOL_DEFAULT, -1);
+	return mem;
+}
+
 /* A filled buffer on @node, bound to nothing. */
 static char *buffer_on(int node, size_t bytes)
 {
 	char *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (mem == MAP_FAILED)
-		return NULL;
-	madvise(mem, bytes, MADV_NOHUGEPAGE);
-	policy(MPOL_BIND, node);
-	fill(mem, bytes);
-	policy(MPOL_DEFAULT, -1);
+	if (mem != MAP_FAILED)
+		madvise(mem, bytes, MADV_NOHUGEPAGE);
+	return fill_on(node, mem, bytes);
+}
+
+/* A mapping of a new file in memory. */
+static char *map_memfd(size_t bytes)
+{
+	int fd = memfd_create("hpl", 0);
+	char *mem = MAP_FAILED;
+
+	if (fd >= 0 && !ftruncate(fd, bytes))
+		mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
 	return mem;
 }
 
@@ -563,42 +582,99 @@ static char *huge_on(int node)
 		return NULL;
 	mem = (char *)(((uintptr_t)mem + 2 * MIB - 1) & ~(2 * MIB - 1));
 	madvise(mem, 2 * MIB, MADV_HUGEPAGE);
-	policy(MPOL_BIND, node);
-	fill(mem, 2 * MIB);
-	policy(MPOL_DEFAULT, -1);
-	return mem;
+	return fill_on(node, mem, 2 * MIB);
+}
+
+TEST_F_TIMEOUT(tiers, huge_page_moves_whole, TEST_S)
+{
+	long long before = vmstat("hpl_promote_done_anon");
+	char *mem = huge_on(self->slow);
+
+	ASSERT_NE(mem, NULL);
+	if (huge_kb() < 2048)
+		SKIP(return, "no huge page");
+	ASSERT_EQ(share_on(0, mem, 2 * MIB, self->slow, 1), 1);
+	EXPECT_TRUE(touch_until(mem, 2 * MIB, self->fast, 1));
+	EXPECT_GE(huge_kb(), 2048);
+	EXPECT_GE(vmstat("hpl_promote_done_anon") - before, 512);
+	EXPECT_EQ(wrong_words(mem, 2 * MIB), 0);
+}
+
+/* A memfd's pages lie on the LRU lists of anonymous memory. */
+TEST_F_TIMEOUT(tiers, shared_memory_of_one_process_moves, TEST_S)
+{
+	long long before = vmstat("hpl_promote_done_file");
+	char *mem = fill_on(self->slow, map_memfd(HOT_BYTES), HOT_BYTES);
+
+	ASSERT_NE(mem, NULL);
+	ASSERT_EQ(share_on(0, mem, HOT_BYTES, self->slow, 1), 1);
+	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
+	EXPECT_GE(vmstat("hpl_promote_done_file") - before, HOT_PAGES * 95 / 100);
+	EXPECT_EQ(wrong_words(mem, HOT_BYTES), 0);
+}
+
+/* A disk's pages, some of them dirty, lie on the LRU lists of files. */
+TEST_F_TIMEOUT(tiers, page_cache_moves, TEST_S)
+{
+	long long before = vmstat("hpl_promote_done_file");
+	int fd = open("/dev/vda", O_RDWR);
+	char *mem;
+
+	if (fd < 0)
+		SKIP(return, "no disk /dev/vda");
+	mem = fill_on(self->slow, mmap(NULL, HOT_BYTES, PROT_READ | PROT_WRITE,
+				       MAP_SHARED, fd, 0), HOT_BYTES);
+	ASSERT_NE(mem, NULL);
+	ASSERT_GE(share_on(0, mem, HOT_BYTES, self->slow, 1), 0.95);
+	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
+	EXPECT_GT(vmstat("hpl_promote_done_file"), before);
+	EXPECT_EQ(wrong_words(mem, HOT_BYTES), 0);
+	close(fd);
 }
 
 /*
  * As hot as a buffer that is promoted meanwhile, and yet left alone: what its
- * owner has bound, locked, pinned, or has as huge pages.
+ * owner has bound, locked or pinned, and what is mapped twice.
  */
 TEST_F_TIMEOUT(tiers, what_must_stay_stays, TEST_S)
 {
 	unsigned long slow = 1UL << self->slow, both = slow | 1UL << self->fast;
-	enum { FREE, BOUND, SPREAD, LOCKED, PINNED, HUGE, NR };
+	enum { FREE, BOUND, SPREAD, LOCKED, PINNED, HUGE, FILE_BOUND, TWICE, NR };
 	static const char * const kinds[] = {
-		"free", "bound", "interleaved", "locked", "pinned", "huge",
+		"free", "bound", "interleaved", "locked", "pinned",
+		"pinned huge page", "bound file", "mapped twice",
 	};
 	const size_t bytes = 1 * MIB;
-	char *mem[NR];
-	long huge;
-	int i, fd;
+	char *mem[NR], *twin;
+	int i, fd, fd_huge;
 	double end;
 
 	for (i = 0; i < NR; i++) {
-		mem[i] = i == HUGE ? huge_on(self->slow) :
-				     buffer_on(self->slow, bytes);
+		if (i == HUGE)
+			mem[i] = huge_on(self->slow);
+		else if (i < HUGE)
+			mem[i] = buffer_on(self->slow, bytes);
+		else
+			mem[i] = fill_on(self->slow, map_memfd(bytes), bytes);
 		ASSERT_NE(mem[i], NULL);
 	}
-	huge = huge_kb();
-	EXPECT_GE(huge, 2048);
+	twin = mremap(mem[TWICE], 0, bytes, MREMAP_MAYMOVE);
+	ASSERT_NE(twin, MAP_FAILED);
+	touch(twin, bytes);
+	/* By another mapping, and half of it: a policy of the file's pages only. */
+	twin = mremap(mem[FILE_BOUND], 0, bytes, MREMAP_MAYMOVE);
+	ASSERT_NE(twin, MAP_FAILED);
+	ASSERT_EQ(syscall(SYS_mbind, twin + bytes / 2, bytes / 2, MPOL_BIND,
+			  &slow, 64, 0), 0);
+	ASSERT_EQ(munmap(twin, bytes), 0);
 	ASSERT_EQ(syscall(SYS_mbind, mem[BOUND], bytes, MPOL_BIND, &slow, 64, 0), 0);
 	ASSERT_EQ(syscall(SYS_mbind, mem[SPREAD], bytes, MPOL_INTERLEAVE, &both,
 			  64, 0), 0);
 	ASSERT_EQ(mlock(mem[LOCKED], bytes), 0);
 	fd = pin(mem[PINNED], bytes);
 	ASSERT_GE(fd, 0) TH_LOG("io_uring: %s", strerror(errno));
+	fd_huge = pin(mem[HUGE], 2 * MIB);
+	ASSERT_GE(fd_huge, 0);
 	for (i = 0; i < NR; i++)
 		ASSERT_EQ(share_on(0, mem[i], bytes, self->slow, 1), 1)
 			TH_LOG("%s", kinds[i]);
@@ -613,11 +689,14 @@ TEST_F_TIMEOUT(tiers, what_must_stay_stays, TEST_S)
 	EXPECT_GT(share_on(0, mem[FREE], bytes, self->fast, 1), 0.95);
 	EXPECT_GT(vmstat("hpl_promote_failed_pinned"), 0);
 	for (i = BOUND; i < NR; i++) {
-		EXPECT_EQ(share_on(0, mem[i], bytes, self->slow, 1), 1)
+		size_t from = i == FILE_BOUND ? bytes / 2 : 0;
+
+		EXPECT_EQ(share_on(0, mem[i] + from, bytes - from, self->slow, 1), 1)
 			TH_LOG("%s", kinds[i]);
 		EXPECT_EQ(wrong_words(mem[i], i == HUGE ? 2 * MIB : bytes), 0);
 	}
-	EXPECT_EQ(huge_kb(), huge);
+	EXPECT_GE(huge_kb(), 2048);
+	close(fd_huge);
 	close(fd);
 }
 
@@ -932,15 +1011,18 @@ TEST_F_TIMEOUT(tiers, memory_runs_out, TEST_S)
 	EXPECT_EQ(wrong_words(mem, 16 * MIB), 0);
 }
 
-/* Have every other allocation of HPlacement's threads fail, or none. */
-static int fail_allocations(bool on)
+/*
+ * Have allocations of HPlacement's threads fail: so many percent, if they are of
+ * 2^@min_order pages or more.
+ */
+static int fail_allocations(const char *percent, const char *min_order)
 {
 	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
-	static const char * const settings[][2] = {
+	const char * const settings[][2] = {
 		{ "task-filter", "Y" }, { "ignore-gfp-wait", "N" },
 		{ "ignore-gfp-highmem", "N" }, { "verbose", "0" },
-		{ "interval", "1" }, { "times", "-1" }, { "min-order", "0" },
-		{ "probability", "50" },
+		{ "interval", "1" }, { "times", "-1" },
+		{ "min-order", min_order }, { "probability", percent },
 	};
 	char path[128];
 	size_t i, j;
@@ -948,14 +1030,15 @@ static int fail_allocations(bool on)
 
 	for (pid = find_task("khpl", 0); pid; pid = find_task("khpl", pid)) {
 		snprintf(path, sizeof(path), "/proc/%d/make-it-fail", pid);
-		if (write_file(path, on ? "1" : "0"))
+		if (write_file(path, "1"))
 			return -1;
 	}
-	for (i = 0; i < 2; i++) {
+	/* Slabs know no order. */
+	for (i = !!strcmp(min_order, "0"); i < 2; i++) {
 		for (j = 0; j < 8; j++) {
 			snprintf(path, sizeof(path), DEBUGFS "%s/%s", kinds[i],
 				 settings[j][0]);
-			write_file(path, j == 7 && !on ? "0" : settings[j][1]);
+			write_file(path, settings[j][1]);
 		}
 	}
 	return 0;
@@ -968,11 +1051,33 @@ TEST_F_TIMEOUT(tiers, allocations_fail, TEST_S)
 	ASSERT_NE(mem, NULL);
 	if (access(DEBUGFS "failslab/probability", W_OK))
 		SKIP(return, "no fault injection");
-	ASSERT_EQ(fail_allocations(true), 0);
+	ASSERT_EQ(fail_allocations("50", "0"), 0);
 	EXPECT_TRUE(touch_until_counted(mem, HOT_BYTES, "hpl_epochs", 40));
-	ASSERT_EQ(fail_allocations(false), 0);
+	ASSERT_EQ(fail_allocations("0", "0"), 0);
 	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
 	EXPECT_EQ(wrong_words(mem, 16 * MIB), 0);
+}
+
+/* Where there is no free huge page, it is split and moved in pieces. */
+TEST_F_TIMEOUT(tiers, huge_page_is_split_if_need_be, TEST_S)
+{
+	long long before = vmstat("thp_migration_split");
+	char *mem, *warm = buffer_on(self->slow, HOT_BYTES);
+
+	ASSERT_NE(warm, NULL);
+	if (access(DEBUGFS "fail_page_alloc/probability", W_OK))
+		SKIP(return, "no fault injection");
+	/* The thread that moves pages is there once it has moved some. */
+	EXPECT_TRUE(touch_until(warm, HOT_BYTES, self->fast, 0.95));
+	ASSERT_EQ(fail_allocations("100", "9"), 0);
+	mem = huge_on(self->slow);
+	ASSERT_NE(mem, NULL);
+	if (huge_kb() < 2048)
+		SKIP(return, "no huge page");
+	EXPECT_TRUE(touch_until(mem, 2 * MIB, self->fast, 0.95));
+	ASSERT_EQ(fail_allocations("0", "9"), 0);
+	EXPECT_GT(vmstat("thp_migration_split"), before);
+	EXPECT_EQ(wrong_words(mem, 2 * MIB), 0);
 }
 
 TEST_HARNESS_MAIN
