@@ -131,8 +131,12 @@ static nodemask_t policy_nodes(struct mempolicy *pol)
 	if (!pol)
 		return node_states[N_MEMORY];
 	switch (pol->mode) {
-	case MPOL_BIND:
 	case MPOL_PREFERRED:
+		/* Its owner may say that it is for a start only. */
+		if (pol->flags & MPOL_F_NUMA_BALANCING)
+			return node_states[N_MEMORY];
+		return pol->nodes;
+	case MPOL_BIND:
 	case MPOL_PREFERRED_MANY:
 		return pol->nodes;
 	case MPOL_INTERLEAVE:

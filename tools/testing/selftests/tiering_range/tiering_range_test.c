@@ -639,9 +639,10 @@ TEST_F_TIMEOUT(tiers, page_cache_moves, TEST_S)
 TEST_F_TIMEOUT(tiers, what_must_stay_stays, TEST_S)
 {
 	unsigned long slow = 1UL << self->slow, both = slow | 1UL << self->fast;
-	enum { FREE, BOUND, SPREAD, LOCKED, PINNED, HUGE, FILE_BOUND, TWICE, NR };
+	enum { FREE, BOUND, PREFERRED, SPREAD, LOCKED, PINNED, HUGE, FILE_BOUND,
+	       TWICE, NR };
 	static const char * const kinds[] = {
-		"free", "bound", "interleaved", "locked", "pinned",
+		"free", "bound", "preferred", "interleaved", "locked", "pinned",
 		"pinned huge page", "bound file", "mapped twice",
 	};
 	const size_t bytes = 1 * MIB;
@@ -668,6 +669,8 @@ TEST_F_TIMEOUT(tiers, what_must_stay_stays, TEST_S)
 			  &slow, 64, 0), 0);
 	ASSERT_EQ(munmap(twin, bytes), 0);
 	ASSERT_EQ(syscall(SYS_mbind, mem[BOUND], bytes, MPOL_BIND, &slow, 64, 0), 0);
+	ASSERT_EQ(syscall(SYS_mbind, mem[PREFERRED], bytes, MPOL_PREFERRED,
+			  &slow, 64, 0), 0);
 	ASSERT_EQ(syscall(SYS_mbind, mem[SPREAD], bytes, MPOL_INTERLEAVE, &both,
 			  64, 0), 0);
 	ASSERT_EQ(mlock(mem[LOCKED], bytes), 0);
@@ -698,6 +701,51 @@ TEST_F_TIMEOUT(tiers, what_must_stay_stays, TEST_S)
 	EXPECT_GE(huge_kb(), 2048);
 	close(fd_huge);
 	close(fd);
+}
+
+/* A preference that its owner has declared to be for a start. */
+TEST_F_TIMEOUT(tiers, preference_may_yield, TEST_S)
+{
+	const int yields = MPOL_PREFERRED | MPOL_F_NUMA_BALANCING;
+	char *mem = buffer_on(self->slow, HOT_BYTES);
+	unsigned long slow = 1UL << self->slow, none = 0;
+
+	ASSERT_NE(mem, NULL);
+	EXPECT_NE(syscall(SYS_mbind, mem, HOT_BYTES, yields, &none, 64, 0), 0);
+	EXPECT_EQ(errno, EINVAL);
+	EXPECT_NE(syscall(SYS_set_mempolicy,
+			  MPOL_LOCAL | MPOL_F_NUMA_BALANCING, NULL, 0), 0);
+	EXPECT_EQ(errno, EINVAL);
+	ASSERT_EQ(syscall(SYS_mbind, mem, HOT_BYTES, yields, &slow, 64, 0), 0);
+	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
+	EXPECT_EQ(wrong_words(mem, HOT_BYTES), 0);
+}
+
+/* So it does to NUMA balancing, which leaves what does not yield. */
+TEST_F_TIMEOUT(tiers, preference_may_yield_to_numa_balancing, TEST_S)
+{
+	const int yields = MPOL_PREFERRED | MPOL_F_NUMA_BALANCING;
+	const char *knob = "/proc/sys/kernel/numa_balancing";
+	char *mem = buffer_on(self->slow, HOT_BYTES);
+	char *stays = buffer_on(self->slow, HOT_BYTES), was[16];
+	unsigned long slow = 1UL << self->slow;
+	double end = now() + DEADLINE_S;
+
+	ASSERT_NE(mem, NULL);
+	ASSERT_NE(stays, NULL);
+	set_knob("enabled", "0");
+	if (read_file(knob, was, sizeof(was)) || write_file(knob, "2"))
+		SKIP(return, "no NUMA balancing");
+	EXPECT_EQ(syscall(SYS_mbind, mem, HOT_BYTES, yields, &slow, 64, 0), 0);
+	EXPECT_EQ(syscall(SYS_mbind, stays, HOT_BYTES, MPOL_PREFERRED, &slow, 64,
+			  0), 0);
+	while (share_on(0, mem, HOT_BYTES, self->fast, 1) < 0.5 && now() < end) {
+		touch(mem, HOT_BYTES);
+		touch(stays, HOT_BYTES);
+	}
+	EXPECT_GE(share_on(0, mem, HOT_BYTES, self->fast, 1), 0.5);
+	EXPECT_EQ(share_on(0, stays, HOT_BYTES, self->slow, 1), 1);
+	write_file(knob, was);
 }
 
 TEST_F_TIMEOUT(tiers, merged_pages_stay, TEST_S)
