@@ -25,8 +25,11 @@
 #include <linux/sched/task.h>
 #include <linux/swap.h>
 #include <linux/tiering_demote.h>
+#include <linux/tiering_optout.h>
 #include <linux/vmstat.h>
 #include <linux/xarray.h>
+
+#include <uapi/linux/tiering_range.h>
 
 #include "tiering_range_internal.h"
 #include "tiering_range.h"
@@ -128,6 +131,47 @@ void hpl_sleep(unsigned int us)
 	mutex_lock(&hpl_mms_lock);
 }
 
+/**
+ * hpl_prctl - have the calling process left alone, or not, or tell which
+ * @option: of prctl(2)
+ * @how: its second argument
+ * @others: its further arguments, 0 if all of them are
+ *
+ * Return: 0 or 1, or -EINVAL if @option is none of ours or an argument is wrong.
+ */
+int hpl_prctl(int option, unsigned long how, unsigned long others)
+{
+	unsigned long *flags = &current->mm->flags;
+
+	if (option == PR_GET_HPLACEMENT && !how && !others)
+		return test_bit(MMF_HPL_LEAVE, flags) ? PR_HPLACEMENT_LEAVE :
+							PR_HPLACEMENT_MANAGE;
+	if (option != PR_SET_HPLACEMENT || others)
+		return -EINVAL;
+	switch (how) {
+	case PR_HPLACEMENT_LEAVE:
+		set_bit(MMF_HPL_LEAVE, flags);
+		return 0;
+	case PR_HPLACEMENT_MANAGE:
+		clear_bit(MMF_HPL_LEAVE, flags);
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+/**
+ * hpl_mm_managed - whether memory of an address space may be moved
+ * @mm: the address space
+ *
+ * Return: false if it has no user any more or its owner has opted out.
+ */
+bool hpl_mm_managed(const struct mm_struct *mm)
+{
+	return atomic_read(&mm->mm_users) &&
+	       !test_bit(MMF_HPL_LEAVE, &mm->flags);
+}
+
 static void mm_forget(struct hpl_mm *hm)
 {
 	xa_erase(&hpl_mm_index, (unsigned long)hm->mm);
@@ -193,7 +237,7 @@ static void mms_discover(void)
 		hm = xa_load(&hpl_mm_index, (unsigned long)t->mm);
 		if (hm) {
 			mm_adopt(hm, t);
-		} else if (nr < HPL_NEW_MMS_MAX &&
+		} else if (nr < HPL_NEW_MMS_MAX && hpl_mm_managed(t->mm) &&
 			   get_mm_rss(t->mm) >= HPL_MIN_RSS_PAGES) {
 			mmgrab(t->mm);
 			new[nr] = t->mm;
@@ -268,7 +312,7 @@ static void mms_update(void)
 
 	mms_discover();
 	list_for_each_entry_safe(hm, next, &hpl_mms, list) {
-		if (!atomic_read(&hm->mm->mm_users)) {
+		if (!hpl_mm_managed(hm->mm)) {
 			mm_forget(hm);
 			continue;
 		}

@@ -260,6 +260,7 @@ struct hpl_move {
 int hpl_migrate_start(void);
 void hpl_migrate_stop(void);
 void hpl_migrate_cancel(void);
+bool hpl_mm_managed(const struct mm_struct *mm);
 bool hpl_vma_movable(struct vm_area_struct *vma);
 bool hpl_folio_movable(struct folio *folio);
 

@@ -396,7 +396,7 @@ static void isolate(struct hpl_batch *b, struct mm_struct *mm,
 {
 	b->next = end;
 	b->pmds = HPL_BATCH_PMDS;
-	if (!mmget_not_zero(mm))
+	if (!hpl_mm_managed(mm) || !mmget_not_zero(mm))
 		return;
 	if (mmap_read_trylock(mm)) {
 		if (!walk_page_range(mm, start, end, &isolate_ops, b))

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -32,6 +33,7 @@
 /* The names of the counters are those of the kernel's own list. */
 #define CONFIG_HPLACEMENT
 #include "../../../../include/linux/tiering_range.h"
+#include "../../../../include/uapi/linux/tiering_range.h"
 
 #define KNOBS		"/sys/kernel/mm/hplacement/"
 #define CGROUP		"/sys/fs/cgroup"
@@ -207,6 +209,16 @@ static char *fill_on(int node, char *mem, size_t bytes)
 	fill(mem, bytes);
 	policy(MPOL_DEFAULT, -1);
 	return mem;
+}
+
+/* Move what is at @mem to @node, and bind it to nothing. */
+static int mbind_to(char *mem, size_t bytes, int node)
+{
+	unsigned long mask = 1UL << node;
+	int err = syscall(SYS_mbind, mem, bytes, MPOL_BIND, &mask, 64,
+			  MPOL_MF_MOVE | MPOL_MF_STRICT);
+
+	return err ?: syscall(SYS_mbind, mem, bytes, MPOL_DEFAULT, NULL, 0, 0);
 }
 
 /* A filled buffer on @node, bound to nothing. */
@@ -431,6 +443,47 @@ TEST_F(files, sample_source_is_one_of_the_known)
 	EXPECT_EQ(set_knob("sample_source", "pebs"), -EINVAL);
 	EXPECT_EQ(set_knob("sample_source", "[abit]"), -EINVAL);
 	EXPECT_STREQ(get_knob("sample_source"), "auto [abit]");
+}
+
+/* How a process is treated whose program was executed by one that has set it. */
+static int executed(unsigned long how)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		prctl(PR_SET_HPLACEMENT, how, 0, 0, 0);
+		setenv("HPL_TELL", "1", 1);
+		execl("/proc/self/exe", "tell", NULL);
+		_exit(100);
+	}
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
+}
+
+static __attribute__((constructor)) void tell(void)
+{
+	if (getenv("HPL_TELL"))
+		_exit(prctl(PR_GET_HPLACEMENT, 0, 0, 0, 0));
+}
+
+TEST_F(files, a_process_may_opt_out)
+{
+	EXPECT_EQ(prctl(PR_GET_HPLACEMENT, 0, 0, 0, 0), PR_HPLACEMENT_MANAGE);
+	EXPECT_EQ(prctl(PR_SET_HPLACEMENT, 2, 0, 0, 0), -1);
+	EXPECT_EQ(prctl(PR_SET_HPLACEMENT, PR_HPLACEMENT_LEAVE, 1, 0, 0), -1);
+	EXPECT_EQ(prctl(PR_SET_HPLACEMENT, PR_HPLACEMENT_LEAVE, 0, 0, 1), -1);
+	EXPECT_EQ(prctl(PR_GET_HPLACEMENT, 1, 0, 0, 0), -1);
+	EXPECT_EQ(prctl(PR_GET_HPLACEMENT + 1, 0, 0, 0, 0), -1);
+	EXPECT_EQ(errno, EINVAL);
+	EXPECT_EQ(prctl(PR_GET_HPLACEMENT, 0, 0, 0, 0), PR_HPLACEMENT_MANAGE);
+	EXPECT_EQ(prctl(PR_SET_HPLACEMENT, PR_HPLACEMENT_LEAVE, 0, 0, 0), 0);
+	EXPECT_EQ(prctl(PR_GET_HPLACEMENT, 0, 0, 0, 0), PR_HPLACEMENT_LEAVE);
+	EXPECT_EQ(executed(PR_HPLACEMENT_LEAVE), PR_HPLACEMENT_LEAVE);
+	EXPECT_EQ(executed(PR_HPLACEMENT_MANAGE), PR_HPLACEMENT_MANAGE);
+	EXPECT_EQ(prctl(PR_SET_HPLACEMENT, PR_HPLACEMENT_MANAGE, 0, 0, 0), 0);
+	EXPECT_EQ(prctl(PR_GET_HPLACEMENT, 0, 0, 0, 0), PR_HPLACEMENT_MANAGE);
 }
 
 TEST_F(files, vmstat_has_just_the_counters_of_the_header)
@@ -857,6 +910,32 @@ TEST_F_TIMEOUT(tiers, cpuset_is_respected, TEST_S)
 	EXPECT_EQ(share_on(pid, theirs, HOT_BYTES, self->slow, 1), 1);
 	EXPECT_EQ(end_child(pid), 0);
 	EXPECT_EQ(rmdir(group), 0);
+}
+
+/* A child that inherits the choice, and may think better of it. */
+TEST_F_TIMEOUT(tiers, who_opts_out_is_left_alone, TEST_S)
+{
+	char *theirs, *mine;
+	pid_t pid;
+
+	ASSERT_EQ(prctl(PR_SET_HPLACEMENT, PR_HPLACEMENT_LEAVE, 0, 0, 0), 0);
+	pid = hot_child(NULL, self->slow, &theirs);
+	ASSERT_NE(theirs, NULL);
+	ASSERT_EQ(prctl(PR_SET_HPLACEMENT, PR_HPLACEMENT_MANAGE, 0, 0, 0), 0);
+	mine = buffer_on(self->slow, HOT_BYTES);
+	ASSERT_NE(mine, NULL);
+	EXPECT_TRUE(touch_until(mine, HOT_BYTES, self->fast, 0.95));
+	EXPECT_EQ(share_on(pid, theirs, HOT_BYTES, self->slow, 1), 1);
+	EXPECT_EQ(end_child(pid), 0);
+
+	/* Even one that is known already. */
+	ASSERT_EQ(prctl(PR_SET_HPLACEMENT, PR_HPLACEMENT_LEAVE, 0, 0, 0), 0);
+	ASSERT_TRUE(touch_until_counted(mine, HOT_BYTES, "hpl_epochs", 2));
+	ASSERT_EQ(mbind_to(mine, HOT_BYTES, self->slow), 0);
+	EXPECT_TRUE(touch_until_counted(mine, HOT_BYTES, "hpl_epochs", 40));
+	EXPECT_EQ(share_on(0, mine, HOT_BYTES, self->slow, 1), 1);
+	ASSERT_EQ(prctl(PR_SET_HPLACEMENT, PR_HPLACEMENT_MANAGE, 0, 0, 0), 0);
+	EXPECT_TRUE(touch_until(mine, HOT_BYTES, self->fast, 0.95));
 }
 
 TEST_F_TIMEOUT(tiers, memory_group_keeps_its_charge, TEST_S)
