@@ -189,6 +189,7 @@ struct hpl_mm {
  *	the time of all online CPUs
  * @migrate_mbps: MiB per second that are promoted at most
  * @max_ranges: ranges per process at most
+ * @exchange: pages change places, instead of moving to free ones
  *
  * Read with READ_ONCE(): a value may change at any time.
  */
@@ -197,6 +198,7 @@ struct hpl_knobs {
 	unsigned int overhead_permille;
 	unsigned int migrate_mbps;
 	unsigned int max_ranges;
+	bool exchange;
 };
 
 /**

@@ -30,6 +30,7 @@
 #include "internal.h"
 #include "tiering_range_internal.h"
 #include "tiering_range.h"
+#include "tiering_range_migrate.h"
 
 /*
  * Pages isolated at a time: shares a TLB flush among many, while hardly
@@ -69,43 +70,13 @@ static struct hpl_node *nodes;
 static bool cancelled;
 
 /**
- * struct hpl_batch - state of isolating pages of one move
- * @folios: isolated
- * @last: the folio looked at last under the page table lock that is held
- * @nr: pages of @folios
- * @nr_file: of these, pages of files
- * @max: stop there
- * @nid: take only pages of this node
- * @target: where they are to go
- * @cpuset: nodes that the process may use at all
- * @policy: nodes that its memory policy permits where a VMA has none
- * @promote: direction
- * @full: the target had no page to spare
- * @pmds: page tables still to be walked before a rest
- * @next: where the walk stopped
+ * hpl_count_events - count an event of promotion, or its counterpart of demotion
+ * @b: tells which
+ * @item: that of promotion
+ * @nr: how often
  */
-struct hpl_batch {
-	struct list_head folios;
-	struct folio *last;
-	unsigned int nr;
-	unsigned int nr_file;
-	unsigned int max;
-	int nid;
-	int target;
-	nodemask_t cpuset;
-	nodemask_t policy;
-	bool promote;
-	bool full;
-	unsigned int pmds;
-	unsigned long next;
-};
-
-/*
- * Count pages at an event of promotion, or at its counterpart of demotion, and
- * those of files at the event that follows.
- */
-static void count_events(const struct hpl_batch *b, enum vm_event_item item,
-			 long nr)
+void hpl_count_events(const struct hpl_batch *b, enum vm_event_item item,
+		      long nr)
 {
 	const int offset = HPL_DEMOTE_SCANNED_ANON - HPL_PROMOTE_SCANNED_ANON;
 
@@ -115,14 +86,21 @@ static void count_events(const struct hpl_batch *b, enum vm_event_item item,
 		count_vm_events(b->promote ? item : item + offset, nr);
 }
 
-static void count_pages(const struct hpl_batch *b, enum vm_event_item item,
-			long nr, long nr_file)
+/**
+ * hpl_count_pages - count pages apart by whether they are of files
+ * @b: tells whether they are promoted
+ * @item: the event of promotion for anonymous pages
+ * @nr: all pages
+ * @nr_file: of these, pages of files
+ */
+void hpl_count_pages(const struct hpl_batch *b, enum vm_event_item item,
+		     long nr, long nr_file)
 {
-	BUILD_BUG_ON(HPL_PROMOTE_SCANNED_FILE != HPL_PROMOTE_SCANNED_ANON + 1 ||
-		     HPL_PROMOTE_TRIED_FILE != HPL_PROMOTE_TRIED_ANON + 1 ||
-		     HPL_PROMOTE_DONE_FILE != HPL_PROMOTE_DONE_ANON + 1);
-	count_events(b, item, nr - nr_file);
-	count_events(b, item + 1, nr_file);
+	BUILD_BUG_ON(HPL_PROMOTE_SCANNED_FILE - HPL_PROMOTE_SCANNED_ANON != 1);
+	BUILD_BUG_ON(HPL_PROMOTE_TRIED_FILE - HPL_PROMOTE_TRIED_ANON != 1);
+	BUILD_BUG_ON(HPL_PROMOTE_DONE_FILE - HPL_PROMOTE_DONE_ANON != 1);
+	hpl_count_events(b, item, nr - nr_file);
+	hpl_count_events(b, item + 1, nr_file);
 }
 
 /* Nodes to which pages under a policy may be moved. */
@@ -164,12 +142,15 @@ static nodemask_t addr_nodes(struct vm_area_struct *vma, unsigned long addr,
 	return nodes;
 }
 
-/*
- * Learn what cpuset and memory policy of a process permit: of the first of its
- * threads, as its memory has one owner only. Nothing if there is no such
- * thread: rather move nothing than break the law.
+/**
+ * hpl_read_law - learn what cpuset and memory policy of a process permit
+ * @b: where to note it
+ * @hm: the process
+ *
+ * Those of the first of its threads, as its memory has one owner only. Nothing
+ * if there is no such thread: rather move nothing than break the law.
  */
-static void read_law(struct hpl_batch *b, struct hpl_mm *hm)
+void hpl_read_law(struct hpl_batch *b, struct hpl_mm *hm)
 {
 	struct task_struct *task, *leader;
 
@@ -226,7 +207,7 @@ bool hpl_vma_movable(struct vm_area_struct *vma)
 
 /**
  * hpl_folio_movable - whether a folio may change tiers
- * @folio: mapped, and kept so by a page table lock that the caller holds
+ * @folio: mapped; the caller holds its lock, or that of the page table
  *
  * Return: true for anonymous memory and pages of files, huge or not, that one
  * process maps. A folio that several processes map has no one heat: moved after
@@ -258,7 +239,7 @@ static int isolate_test(unsigned long start, unsigned long end,
 	if (node_isset(b->target, b->cpuset) &&
 	    node_isset(b->target, addr_nodes(vma, start, &b->policy)))
 		return 0;
-	count_events(b, HPL_PROMOTE_FAILED_POLICY, 1);
+	hpl_count_events(b, HPL_PROMOTE_FAILED_POLICY, 1);
 	return 1;
 }
 
@@ -291,14 +272,14 @@ static void isolate_folio(struct hpl_batch *b, struct folio *folio)
 
 	if (!hpl_folio_movable(folio) || folio_test_swapcache(folio) ||
 	    folio_test_writeback(folio)) {
-		count_events(b, HPL_PROMOTE_FAILED_OTHER, nr);
+		hpl_count_events(b, HPL_PROMOTE_FAILED_OTHER, nr);
 	} else if (folio_maybe_dma_pinned(folio)) {
-		count_events(b, HPL_PROMOTE_FAILED_PINNED, nr);
+		hpl_count_events(b, HPL_PROMOTE_FAILED_PINNED, nr);
 	} else if (nr > 1 && b->promote && node_spare(b->target) < b->nr + nr) {
 		/* It would be split for want of memory, not of a huge page. */
-		count_events(b, HPL_PROMOTE_FAILED_NOMEM, nr);
+		hpl_count_events(b, HPL_PROMOTE_FAILED_NOMEM, nr);
 	} else if (!folio_isolate_lru(folio)) {
-		count_events(b, HPL_PROMOTE_FAILED_ISOLATE, nr);
+		hpl_count_events(b, HPL_PROMOTE_FAILED_ISOLATE, nr);
 	} else {
 		node_stat_add_folio(folio, NR_ISOLATED_ANON +
 					   folio_is_file_lru(folio));
@@ -313,15 +294,17 @@ static void isolate_folio(struct hpl_batch *b, struct folio *folio)
 static void look_at(struct hpl_batch *b, struct vm_area_struct *vma,
 		    unsigned long addr, struct folio *folio, long nr)
 {
-	count_pages(b, HPL_PROMOTE_SCANNED_ANON, nr,
-		    folio_test_anon(folio) ? 0 : nr);
+	if (b->exchange && (!folio_test_anon(folio) || folio_test_large(folio)))
+		return;
+	hpl_count_pages(b, HPL_PROMOTE_SCANNED_ANON, nr,
+			folio_test_anon(folio) ? 0 : nr);
 	/* Of a large folio, many page table entries may come by. */
 	if (folio_nid(folio) != b->nid || folio == b->last)
 		return;
 	b->last = folio;
 	if (!folio_test_anon(folio) &&
 	    !node_isset(b->target, addr_nodes(vma, addr, &b->policy)))
-		count_events(b, HPL_PROMOTE_FAILED_POLICY, 1);
+		hpl_count_events(b, HPL_PROMOTE_FAILED_POLICY, 1);
 	else
 		isolate_folio(b, folio);
 }
@@ -386,13 +369,18 @@ static const struct mm_walk_ops isolate_ops = {
 	.walk_lock = PGWALK_RDLOCK,
 };
 
-/*
- * Isolate pages of [start, end). The walk stops early when the batch is full or
- * the lock has been held for long, and does not begin if the process is dying
- * or changing its mappings; @b->next says where to go on.
+/**
+ * hpl_isolate - isolate pages of a range
+ * @b: where to; its next says where to go on
+ * @mm: whose
+ * @start: first byte
+ * @end: first byte after it
+ *
+ * The walk stops early when the batch is full or the lock has been held for
+ * long, and does not begin if the process is dying or changing its mappings.
  */
-static void isolate(struct hpl_batch *b, struct mm_struct *mm,
-		    unsigned long start, unsigned long end)
+void hpl_isolate(struct hpl_batch *b, struct mm_struct *mm,
+		 unsigned long start, unsigned long end)
 {
 	b->next = end;
 	b->pmds = HPL_BATCH_PMDS;
@@ -434,7 +422,7 @@ static int migrate_batch(struct hpl_batch *b, struct hpl_move *move)
 
 	if (!b->nr)
 		return 0;
-	count_pages(b, HPL_PROMOTE_TRIED_ANON, b->nr, b->nr_file);
+	hpl_count_pages(b, HPL_PROMOTE_TRIED_ANON, b->nr, b->nr_file);
 	b->full = false;
 	/*
 	 * Not MR_DEMOTION, whose folios do not count as isolated, and not
@@ -450,9 +438,9 @@ static int migrate_batch(struct hpl_batch *b, struct hpl_move *move)
 			pinned += folio_nr_pages(folio);
 	}
 	done = b->nr - left;
-	count_pages(b, HPL_PROMOTE_DONE_ANON, done, b->nr_file - left_file);
-	count_events(b, HPL_PROMOTE_FAILED_PINNED, pinned);
-	count_events(b, b->full ? HPL_PROMOTE_FAILED_NOMEM :
+	hpl_count_pages(b, HPL_PROMOTE_DONE_ANON, done, b->nr_file - left_file);
+	hpl_count_events(b, HPL_PROMOTE_FAILED_PINNED, pinned);
+	hpl_count_events(b, b->full ? HPL_PROMOTE_FAILED_NOMEM :
 		     HPL_PROMOTE_FAILED_BUSY, left - pinned);
 	putback_movable_pages(&b->folios);
 	trace_hpl_move(pid_nr(move->hm->pid), move->start, move->end, b->nid,
@@ -503,7 +491,7 @@ static int move_part(struct hpl_batch *b, struct hpl_move *move,
 	int err = 0;
 
 	while (start < end && !err) {
-		if (READ_ONCE(cancelled))
+		if (hpl_cancelled())
 			return -ECANCELED;
 		b->target = move->promote ?
 			    promotion_target(b->nid, &b->cpuset) :
@@ -513,7 +501,7 @@ static int move_part(struct hpl_batch *b, struct hpl_move *move,
 		b->max = claim(move, b->target);
 		if (!b->max)
 			return 0;
-		isolate(b, move->hm->mm, start, end);
+		hpl_isolate(b, move->hm->mm, start, end);
 		/* Less than none if the last of them was a huge page. */
 		atomic_long_add((long)b->max - b->nr, &move->nr_left);
 		start = b->next;
@@ -521,6 +509,33 @@ static int move_part(struct hpl_batch *b, struct hpl_move *move,
 		cond_resched();
 	}
 	return err;
+}
+
+/**
+ * hpl_random_page - where to begin with a range
+ * @start: its first byte
+ * @end: first byte after it
+ *
+ * If it were always the start, the same few pages would be tried every time.
+ *
+ * Return: the address of one of its pages.
+ */
+unsigned long hpl_random_page(unsigned long start, unsigned long end)
+{
+	u64 pages = (end - start) >> PAGE_SHIFT;
+
+	return start + (mul_u64_u32_shr(pages, get_random_u32(), 32)
+			<< PAGE_SHIFT);
+}
+
+/**
+ * hpl_cancelled - whether moves are to end early
+ *
+ * Return: true between hpl_migrate_cancel() and hpl_migrate_start().
+ */
+bool hpl_cancelled(void)
+{
+	return READ_ONCE(cancelled);
 }
 
 /**
@@ -539,14 +554,10 @@ int hpl_move_range(int nid, struct hpl_move *move)
 		.nid = nid,
 		.promote = move->promote,
 	};
-	u64 pages = (move->end - move->start) >> PAGE_SHIFT;
-	unsigned long from;
+	unsigned long from = hpl_random_page(move->start, move->end);
 	int err;
 
-	/* A random start, or the same few pages would be tried every time. */
-	from = move->start + (mul_u64_u32_shr(pages, get_random_u32(), 32)
-			      << PAGE_SHIFT);
-	read_law(&b, move->hm);
+	hpl_read_law(&b, move->hm);
 	err = move_part(&b, move, from, move->end);
 	return err ?: move_part(&b, move, move->start, from);
 }
@@ -614,9 +625,17 @@ static u64 migrate_tier(struct hpl_move *moves, unsigned int nr, bool fast)
  */
 u64 hpl_migrate(struct hpl_move *moves, unsigned int nr)
 {
+	u64 begin = task_sched_runtime(current), spent;
+
 	if (!nr)
 		return 0;
-	return migrate_tier(moves, nr, true) + migrate_tier(moves, nr, false);
+	if (READ_ONCE(hpl_knobs.exchange))
+		hpl_exchange(moves, nr);
+	spent = task_sched_runtime(current) - begin;
+	count_vm_events(HPL_MIGRATE_NS, spent);
+	/* And what had no partner. */
+	return spent + migrate_tier(moves, nr, true) +
+	       migrate_tier(moves, nr, false);
 }
 
 /**

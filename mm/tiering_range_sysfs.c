@@ -114,12 +114,37 @@ static ssize_t sample_source_store(struct kobject *kobj,
 static struct kobj_attribute sample_source_attr =
 	__ATTR_RW_MODE(sample_source, 0600);
 
+/* How pages change tiers; the method in brackets is the one in use. */
+static ssize_t migrate_method_show(struct kobject *kobj,
+				   struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%s\n", READ_ONCE(hpl_knobs.exchange) ?
+			  "migrate [exchange]" : "[migrate] exchange");
+}
+
+static ssize_t migrate_method_store(struct kobject *kobj,
+				    struct kobj_attribute *attr,
+				    const char *buf, size_t count)
+{
+	static const char * const names[] = { "migrate", "exchange" };
+	int i = sysfs_match_string(names, buf);
+
+	if (i < 0)
+		return i;
+	WRITE_ONCE(hpl_knobs.exchange, i);
+	return count;
+}
+
+static struct kobj_attribute migrate_method_attr =
+	__ATTR_RW_MODE(migrate_method, 0600);
+
 static struct attribute *hpl_attrs[] = {
 	&enabled_attr.attr,
 	&sample_source_attr.attr,
 	&knob_epoch_ms.attr.attr,
 	&knob_overhead_permille.attr.attr,
 	&knob_migrate_mbps.attr.attr,
+	&migrate_method_attr.attr,
 	&knob_max_ranges.attr.attr,
 	NULL
 };

@@ -190,14 +190,20 @@ static void fill(char *mem, size_t bytes)
 		word[i] = i * 0x9e3779b97f4a7c15 ^ bytes;
 }
 
-static size_t wrong_words(const char *mem, size_t bytes)
+/* In [from, to) of a buffer of @bytes. */
+static size_t wrong_in(const char *mem, size_t from, size_t to, size_t bytes)
 {
 	const uint64_t *word = (const uint64_t *)mem;
 	size_t i, wrong = 0;
 
-	for (i = 0; i < bytes / sizeof(*word); i++)
+	for (i = from / sizeof(*word); i < to / sizeof(*word); i++)
 		wrong += word[i] != (i * 0x9e3779b97f4a7c15 ^ bytes);
 	return wrong;
+}
+
+static size_t wrong_words(const char *mem, size_t bytes)
+{
+	return wrong_in(mem, 0, bytes, bytes);
 }
 
 /* Fill @mem, of which no page is there yet, with pages of @node. */
@@ -323,6 +329,7 @@ static void defaults(void)
 	set_knob("overhead_permille", "10");
 	set_knob("migrate_mbps", "256");
 	set_knob("max_ranges", "1024");
+	set_knob("migrate_method", "migrate");
 	set_knob("sample_source", "auto");
 }
 
@@ -351,7 +358,7 @@ TEST_F(files, belong_to_root_alone)
 {
 	static const char * const names[] = {
 		"enabled", "sample_source", "epoch_ms", "overhead_permille",
-		"migrate_mbps", "max_ranges",
+		"migrate_mbps", "max_ranges", "migrate_method",
 	};
 	struct dirent *d;
 	unsigned int nr = 0;
@@ -443,6 +450,16 @@ TEST_F(files, sample_source_is_one_of_the_known)
 	EXPECT_EQ(set_knob("sample_source", "pebs"), -EINVAL);
 	EXPECT_EQ(set_knob("sample_source", "[abit]"), -EINVAL);
 	EXPECT_STREQ(get_knob("sample_source"), "auto [abit]");
+}
+
+TEST_F(files, migrate_method_is_one_of_two)
+{
+	EXPECT_STREQ(get_knob("migrate_method"), "[migrate] exchange");
+	EXPECT_EQ(set_knob("migrate_method", "exchange"), 0);
+	EXPECT_STREQ(get_knob("migrate_method"), "migrate [exchange]");
+	EXPECT_EQ(set_knob("migrate_method", "copy"), -EINVAL);
+	EXPECT_EQ(set_knob("migrate_method", "[migrate]"), -EINVAL);
+	EXPECT_STREQ(get_knob("migrate_method"), "migrate [exchange]");
 }
 
 /* How a process is treated whose program was executed by one that has set it. */
@@ -551,23 +568,67 @@ TEST_F_TIMEOUT(tiers, hot_memory_is_promoted_unharmed, TEST_S)
 	EXPECT_EQ(wrong_words(mem, 64 * MIB), 0);
 }
 
+/* More than the fast node has, so that the end of it lies on the slow one. */
+#define LARGE_BYTES	(384 * MIB)
+
+/* A filled buffer of LARGE_BYTES, of huge pages or none. */
+static char *large_buffer(int advice)
+{
+	char *mem = mmap(NULL, LARGE_BYTES + 2 * MIB, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (mem == MAP_FAILED)
+		return NULL;
+	mem = (char *)(((uintptr_t)mem + 2 * MIB - 1) & ~(2 * MIB - 1));
+	madvise(mem, LARGE_BYTES, advice);
+	fill(mem, LARGE_BYTES);
+	return mem;
+}
+
 TEST_F_TIMEOUT(tiers, cold_memory_makes_room, TEST_S)
 {
 	long long before = vmstat("hpl_demote_done_anon");
-	const size_t bytes = 384 * MIB;
-	char *mem, *hot;
+	const size_t bytes = LARGE_BYTES;
+	char *mem = large_buffer(MADV_NOHUGEPAGE), *hot;
 
-	mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(mem, MAP_FAILED);
-	madvise(mem, bytes, MADV_NOHUGEPAGE);
-	fill(mem, bytes);
+	ASSERT_NE(mem, NULL);
 	hot = mem + bytes - HOT_BYTES;
 	if (share_on(0, hot, HOT_BYTES, self->slow, 1) < 0.9)
 		SKIP(return, "fast node too large to be filled");
 	EXPECT_TRUE(touch_until(hot, HOT_BYTES, self->fast, 0.95));
 	EXPECT_GT(vmstat("hpl_demote_done_anon"), before);
 	EXPECT_EQ(wrong_words(mem, bytes), 0);
+}
+
+TEST_F_TIMEOUT(tiers, hot_and_cold_change_places, TEST_S)
+{
+	long long before = vmstat("hpl_exchanged");
+	char *mem, *hot;
+
+	ASSERT_EQ(set_knob("migrate_method", "exchange"), 0);
+	mem = large_buffer(MADV_NOHUGEPAGE);
+	ASSERT_NE(mem, NULL);
+	hot = mem + LARGE_BYTES - HOT_BYTES;
+	if (share_on(0, hot, HOT_BYTES, self->slow, 1) < 0.9)
+		SKIP(return, "fast node too large to be filled");
+	EXPECT_TRUE(touch_until(hot, HOT_BYTES, self->fast, 0.95));
+	EXPECT_GT(vmstat("hpl_exchanged") - before, HOT_PAGES / 4);
+	EXPECT_EQ(wrong_words(mem, LARGE_BYTES), 0);
+}
+
+/* They are not exchanged, but migrated all the same. */
+TEST_F_TIMEOUT(tiers, huge_pages_move_instead_of_exchange, TEST_S)
+{
+	char *mem, *hot;
+
+	ASSERT_EQ(set_knob("migrate_method", "exchange"), 0);
+	mem = large_buffer(MADV_HUGEPAGE);
+	ASSERT_NE(mem, NULL);
+	hot = mem + LARGE_BYTES - 2 * HOT_BYTES;
+	if (share_on(0, hot, 2 * HOT_BYTES, self->slow, 1) < 0.9)
+		SKIP(return, "fast node too large to be filled");
+	EXPECT_TRUE(touch_until(hot, 2 * HOT_BYTES, self->fast, 1));
+	EXPECT_EQ(wrong_words(mem, LARGE_BYTES), 0);
 }
 
 TEST_F_TIMEOUT(tiers, counters_never_fall, TEST_S)
@@ -1015,6 +1076,55 @@ TEST_F_TIMEOUT(tiers, processes_come_and_go, TEST_S)
 	}
 	EXPECT_GE(nr, 10);
 	EXPECT_GE(vmstat("hpl_epochs"), epochs + 40);
+}
+
+/* Pages change places while they are forked, locked, pinned, moved and freed. */
+TEST_F_TIMEOUT(tiers, places_change_amid_unrest, TEST_S)
+{
+	const size_t cold = LARGE_BYTES - 2 * HOT_BYTES;
+	long long before = vmstat("hpl_exchanged");
+	double end = now() + DEADLINE_S;
+	unsigned int i, nr = 0;
+	char *mem;
+
+	ASSERT_EQ(set_knob("migrate_method", "exchange"), 0);
+	mem = large_buffer(MADV_NOHUGEPAGE);
+	ASSERT_NE(mem, NULL);
+	/* Forking all of it would leave no time for anything else. */
+	madvise(mem, cold, MADV_DONTFORK);
+	for (i = 0; nr < 2 && now() < end; i++) {
+		/* Heat goes elsewhere once it has been seen. */
+		char *at = mem + LARGE_BYTES - (nr + 1) * HOT_BYTES;
+		int status, fd = -1;
+		pid_t pid = -1;
+
+		/* Rare enough for most samples to find the memory not shared. */
+		if (i % 64 == 0)
+			pid = fork();
+		if (!pid)
+			_exit(wrong_in(mem, cold, LARGE_BYTES, LARGE_BYTES) != 0);
+		if (i % 64 == 16)
+			mlock(at, HOT_BYTES / 8);
+		if (i % 64 == 32)
+			fd = pin(at + HOT_BYTES / 4, HOT_BYTES / 8);
+		if (i % 64 == 48)
+			mprotect(at, HOT_BYTES / 2, PROT_READ);
+		touch(at, HOT_BYTES);
+		if (i % 64 == 48)
+			mprotect(at, HOT_BYTES / 2, PROT_READ | PROT_WRITE);
+		if (i % 64 == 16)
+			munlock(at, HOT_BYTES / 8);
+		if (fd >= 0)
+			close(fd);
+		if (pid > 0) {
+			ASSERT_EQ(waitpid(pid, &status, 0), pid);
+			ASSERT_EQ(status, 0);
+		}
+		nr += share_on(0, at, HOT_BYTES, self->fast, 1) > 0.8;
+	}
+	EXPECT_EQ(nr, 2);
+	EXPECT_GT(vmstat("hpl_exchanged") - before, HOT_PAGES / 2);
+	EXPECT_EQ(wrong_words(mem, LARGE_BYTES), 0);
 }
 
 /* Killed at the moment when its pages are on the move. */
