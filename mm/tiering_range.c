@@ -9,6 +9,8 @@
  * demoted. Processes need no hook, as an address space is found by walking the
  * task list and let go when its last user has gone.
  */
+#define pr_fmt(fmt) "hplacement: " fmt
+
 #include <linux/export.h>
 #include <linux/freezer.h>
 #include <linux/init.h>
@@ -75,9 +77,14 @@
  */
 #define HPL_QUIET_JIFFIES	HZ
 
-/* Start values; both adapt at once. */
-#define HPL_SAMPLES_INITIAL	1024
-#define HPL_INTERVAL_US_INITIAL	5000
+/*
+ * Rounds of splitting in one epoch: each halves what is coarse, and a new tree
+ * should not take an epoch for each of the six until nothing is.
+ */
+#define HPL_SPLIT_ROUNDS	8
+
+/* Until a PMU that was taken by others is tried again. */
+#define HPL_RETRY_NS		(10 * NSEC_PER_SEC)
 
 struct hpl_knobs hpl_knobs = {
 	.epoch_ms = 100,
@@ -86,9 +93,22 @@ struct hpl_knobs hpl_knobs = {
 	.max_ranges = 1024,
 };
 
-/* Protects hpl_task: enabling and disabling exclude each other. */
+/*
+ * Protects hpl_task and hpl_choice: enabling, disabling and the choice of a
+ * source exclude each other. The choice stands while the thread runs.
+ */
 static DEFINE_MUTEX(hpl_lock);
 static struct task_struct *hpl_task;
+static enum hpl_choice hpl_choice;
+
+/*
+ * In use; NULL while disabled or without tiers. Changed by the main thread, and
+ * while that does not run.
+ */
+static const struct hpl_source *hpl_source;
+
+/* When to try pebs again, 0 for never. */
+static u64 hpl_retry_ns;
 
 /*
  * Protects hpl_mms and all there is in it. The main thread alone changes the
@@ -103,8 +123,6 @@ static u64 hpl_quiet_until;
 static u64 hpl_decayed_ns;
 static DEFINE_XARRAY(hpl_mm_index);
 static unsigned int hpl_nr_mms;
-static unsigned int hpl_nr_samples;
-static unsigned int hpl_interval_us;
 static unsigned int hpl_page_ns;
 
 /**
@@ -172,6 +190,19 @@ bool hpl_mm_managed(const struct mm_struct *mm)
 	       !test_bit(MMF_HPL_LEAVE, &mm->flags);
 }
 
+/**
+ * hpl_mm_find - the management of an address space
+ * @mm: the address of its mm_struct, which may be gone
+ *
+ * Context: the main thread.
+ *
+ * Return: NULL if it is not managed.
+ */
+struct hpl_mm *hpl_mm_find(unsigned long mm)
+{
+	return xa_load(&hpl_mm_index, mm);
+}
+
 static void mm_forget(struct hpl_mm *hm)
 {
 	xa_erase(&hpl_mm_index, (unsigned long)hm->mm);
@@ -196,7 +227,9 @@ static void mm_register(struct mm_struct *mm, struct pid *pid)
 	}
 	hm->mm = mm;
 	hm->pid = pid;
-	hpl_tree_init(&hm->tree, READ_ONCE(hpl_knobs.max_ranges));
+	hm->fresh = true;
+	hpl_tree_init(&hm->tree, READ_ONCE(hpl_knobs.max_ranges),
+		      hpl_source->evidence);
 	list_add_tail(&hm->list, &hpl_mms);
 	hpl_nr_mms++;
 }
@@ -329,7 +362,7 @@ static void mms_update(void)
 /* Adapt all trees to the evidence; returns the number of ranges. */
 static unsigned int trees_update(void)
 {
-	unsigned int nr = 0, split = 0, merged = 0;
+	unsigned int nr = 0, split = 0, merged = 0, i, n;
 	u64 now = ktime_get_ns();
 	unsigned int dt_ms = div_u64(now - hpl_decayed_ns, NSEC_PER_MSEC);
 	struct hpl_mm *hm;
@@ -338,7 +371,10 @@ static unsigned int trees_update(void)
 	list_for_each_entry(hm, &hpl_mms, list) {
 		hpl_tree_decay(&hm->tree, dt_ms);
 		merged += hpl_tree_merge(&hm->tree);
-		split += hpl_tree_split(&hm->tree);
+		for (n = 1, i = 0; n && i < HPL_SPLIT_ROUNDS; i++) {
+			n = hpl_tree_split(&hm->tree);
+			split += n;
+		}
 		nr += hm->tree.nr;
 		cond_resched();
 	}
@@ -371,6 +407,7 @@ static unsigned int candidates(struct hpl_candidate *c, bool ready)
 				.start = r->start,
 				.end = r->end,
 				.counts = hpl_range_sum(r),
+				.exposed = r->exposed,
 				.nr_fast = fast,
 				.nr_slow = hpl_range_resident(r) - fast,
 			};
@@ -443,6 +480,7 @@ static unsigned long classify(unsigned int nr, const struct hpl_epoch *e,
 		.nr_free = hpl_fast_free(),
 		.nr_budget = (unsigned long)READ_ONCE(hpl_knobs.migrate_mbps) *
 			     (SZ_1M >> PAGE_SHIFT) * ms / MSEC_PER_SEC,
+		.evidence = hpl_source->evidence,
 		.interval_us = e->measured_us,
 		.page_ns = hpl_page_ns,
 	};
@@ -472,6 +510,9 @@ static unsigned long settle(struct hpl_move *m)
 	if (!r)
 		return done;
 	hpl_range_moved(r, done, m->promote);
+	/* There were fewer than it seemed; others may have some. */
+	if (!m->promote && atomic_long_read(&m->nr_left) > 0)
+		hpl_range_moved(r, ULONG_MAX, false);
 	if (done) {
 		r->failures = 0;
 	} else {
@@ -521,46 +562,6 @@ static void rest(u64 spent_ns, u64 budget_ns, unsigned int epoch_us)
 	if (spent_ns > budget_ns)
 		us = div64_u64((spent_ns - budget_ns) * epoch_us, budget_ns);
 	hpl_sleep(min(us, HPL_REST_US_MAX));
-}
-
-static void epoch(const struct hpl_source *source)
-{
-	unsigned int epoch_ms = READ_ONCE(hpl_knobs.epoch_ms);
-	u64 budget_ns = (u64)epoch_ms * NSEC_PER_USEC *
-			READ_ONCE(hpl_knobs.overhead_permille) *
-			num_online_cpus();
-	unsigned long nr_promote, nr_promoted, nr_demoted;
-	u64 t0 = task_sched_runtime(current), t1, t2;
-	unsigned int nr, nr_moves;
-	struct hpl_move *moves;
-	struct hpl_epoch e = {
-		.length_us = epoch_ms * USEC_PER_MSEC,
-		.nr_samples = hpl_nr_samples,
-		.interval_us = hpl_interval_us,
-	};
-
-	mms_update();
-	source->collect(&hpl_mms, &e);
-	t1 = task_sched_runtime(current);
-	count_vm_events(HPL_SAMPLE_NS, t1 - t0);
-	if (kthread_should_stop())
-		return;
-	nr = trees_update();
-	nr_promote = classify(nr, &e, &moves, &nr_moves);
-	t2 = task_sched_runtime(current);
-	count_vm_events(HPL_CLASSIFY_NS, t2 - t1);
-	count_vm_event(HPL_EPOCHS);
-	migrate(moves, nr_moves, &nr_promoted, &nr_demoted);
-	trace_hpl_epoch(hpl_nr_mms, nr, e.nr_samples, e.interval_us, nr_promote,
-			nr_promoted, nr_demoted, t1 - t0, t2 - t1);
-
-	hpl_nr_samples = min_t(unsigned int, HPL_SAMPLES_PER_EPOCH_MAX,
-			       hpl_policy_nr_samples(e.nr_samples, t2 - t0,
-						     budget_ns));
-	if (hpl_nr_samples >= e.nr_samples)
-		rest(t2 - t0, budget_ns, e.length_us);
-	hpl_interval_us = hpl_policy_interval(e.interval_us, e.seen, e.hit,
-					      e.length_us / 4, hpl_page_ns);
 }
 
 /* Demote up to @nr_pages of @c, which is sorted; returns pages demoted. */
@@ -659,42 +660,176 @@ static void mms_forget(void)
 		mm_forget(hm);
 }
 
+/*
+ * Start the source that was asked for; with "auto", the best that works. A PMU
+ * that others have taken may be free later.
+ */
+static int source_start(void)
+{
+	const struct hpl_source *source = &hpl_source_abit;
+	int err;
+
+	hpl_retry_ns = 0;
+	if (hpl_choice == HPL_CHOICE_PEBS)
+		source = IS_ENABLED(CONFIG_HPLACEMENT_PEBS) ?
+			 &hpl_source_pebs : NULL;
+	if (IS_ENABLED(CONFIG_HPLACEMENT_PEBS) &&
+	    hpl_choice == HPL_CHOICE_AUTO) {
+		err = hpl_source_pebs.start();
+		if (!err) {
+			WRITE_ONCE(hpl_source, &hpl_source_pebs);
+			return 0;
+		}
+		pr_info_once("no samples by PEBS (error %d), using accessed bits\n",
+			     err);
+		if (err == -EBUSY)
+			hpl_retry_ns = ktime_get_ns() + HPL_RETRY_NS;
+	}
+	err = source ? source->start() : -EOPNOTSUPP;
+	if (!err)
+		WRITE_ONCE(hpl_source, source);
+	return err;
+}
+
+static void source_stop(void)
+{
+	if (hpl_source)
+		hpl_source->stop();
+	WRITE_ONCE(hpl_source, NULL);
+}
+
+/*
+ * Go on with another source, which has been started or needs no start. What the
+ * old one found cannot be compared with what the new one will.
+ */
+static void source_switch(const struct hpl_source *to)
+{
+	hpl_source->stop();
+	mms_forget();
+	WRITE_ONCE(hpl_source, to);
+}
+
+/* The source has come to an end with @err. */
+static void source_ended(int err)
+{
+	if (hpl_choice != HPL_CHOICE_AUTO || hpl_source == &hpl_source_abit)
+		return;
+	pr_info_once("no more samples by PEBS (error %d), using accessed bits\n",
+		     err);
+	if (!hpl_source_abit.start())
+		source_switch(&hpl_source_abit);
+	if (err == -EBUSY)
+		hpl_retry_ns = ktime_get_ns() + HPL_RETRY_NS;
+}
+
+/* Return to pebs, if that is time and it works again. */
+static void source_retry(void)
+{
+	u64 now = ktime_get_ns();
+
+	if (!IS_ENABLED(CONFIG_HPLACEMENT_PEBS) || !hpl_retry_ns ||
+	    now < hpl_retry_ns)
+		return;
+	hpl_retry_ns = now + HPL_RETRY_NS;
+	if (!hpl_source_pebs.start()) {
+		hpl_retry_ns = 0;
+		source_switch(&hpl_source_pebs);
+	}
+}
+
+static void epoch(void)
+{
+	unsigned int epoch_ms = READ_ONCE(hpl_knobs.epoch_ms);
+	u64 budget_ns = (u64)epoch_ms * NSEC_PER_USEC *
+			READ_ONCE(hpl_knobs.overhead_permille) *
+			num_online_cpus();
+	u64 t0 = task_sched_runtime(current), t1, t2, sample_ns, spent_ns;
+	unsigned long nr_promote, nr_promoted, nr_demoted;
+	unsigned int nr, nr_moves;
+	struct hpl_move *moves;
+	struct hpl_epoch e = {
+		.length_us = epoch_ms * USEC_PER_MSEC,
+		.page_ns = hpl_page_ns,
+	};
+	int err;
+
+	mms_update();
+	err = hpl_source->collect(&hpl_mms, &e);
+	t1 = task_sched_runtime(current);
+	sample_ns = t1 - t0 + e.spent_ns;
+	count_vm_events(HPL_SAMPLE_NS, sample_ns);
+	if (kthread_should_stop())
+		return;
+	nr = trees_update();
+	nr_promote = classify(nr, &e, &moves, &nr_moves);
+	t2 = task_sched_runtime(current);
+	spent_ns = t2 - t0 + e.spent_ns;
+	count_vm_events(HPL_CLASSIFY_NS, t2 - t1);
+	count_vm_event(HPL_EPOCHS);
+	migrate(moves, nr_moves, &nr_promoted, &nr_demoted);
+	trace_hpl_epoch(hpl_nr_mms, nr, &e, nr_promote, nr_promoted, nr_demoted,
+			sample_ns, t2 - t1);
+
+	e.page_ns = hpl_page_ns;
+	if (!hpl_source->adapt(&e, sample_ns, spent_ns, budget_ns))
+		rest(spent_ns, budget_ns, e.length_us);
+	if (err)
+		source_ended(err);
+	else
+		source_retry();
+}
+
 static int hpl_main(void *data)
 {
-	const struct hpl_source *source = data;
-
 	set_freezable();
 	mutex_lock(&hpl_mms_lock);
 	hpl_decayed_ns = ktime_get_ns();
-	hpl_nr_samples = HPL_SAMPLES_INITIAL;
-	hpl_interval_us = HPL_INTERVAL_US_INITIAL;
 	hpl_page_ns = HPL_PAGE_NS;
 	while (!kthread_should_stop()) {
 		/* Nodes come and go; with one tier there is nothing to do. */
-		if (hpl_have_tiers()) {
-			epoch(source);
-		} else {
+		if (!hpl_have_tiers()) {
 			mms_forget();
-			hpl_sleep(READ_ONCE(hpl_knobs.epoch_ms) * USEC_PER_MSEC);
+			source_stop();
+		} else if (hpl_source || !source_start()) {
+			epoch();
+			continue;
 		}
+		hpl_sleep(READ_ONCE(hpl_knobs.epoch_ms) * USEC_PER_MSEC);
 	}
 	mms_forget();
 	mutex_unlock(&hpl_mms_lock);
 	return 0;
 }
 
+/* Whether a source can be used, while none is in use. */
+static int source_try(enum hpl_choice choice)
+{
+	int err;
+
+	if (choice != HPL_CHOICE_PEBS)
+		return 0;
+	if (!IS_ENABLED(CONFIG_HPLACEMENT_PEBS))
+		return -EOPNOTSUPP;
+	err = hpl_source_pebs.start();
+	if (!err)
+		hpl_source_pebs.stop();
+	return err;
+}
+
 static int hpl_start(void)
 {
-	const struct hpl_source *source = &hpl_source_abit;
 	struct task_struct *task;
-	int err = source->start();
+	int err = hpl_looks_start();
 
 	if (err)
 		return err;
+	err = source_start();
+	if (err)
+		goto err_looks;
 	err = hpl_migrate_start();
 	if (err)
 		goto err_source;
-	task = kthread_run(hpl_main, (void *)source, "khplaced");
+	task = kthread_run(hpl_main, NULL, "khplaced");
 	if (IS_ERR(task)) {
 		err = PTR_ERR(task);
 		goto err_migrate;
@@ -705,7 +840,9 @@ static int hpl_start(void)
 err_migrate:
 	hpl_migrate_stop();
 err_source:
-	source->stop();
+	source_stop();
+err_looks:
+	hpl_looks_stop();
 	return err;
 }
 
@@ -715,7 +852,66 @@ static void hpl_stop(void)
 	kthread_stop(hpl_task);
 	WRITE_ONCE(hpl_task, NULL);
 	hpl_migrate_stop();
-	hpl_source_abit.stop();
+	source_stop();
+	hpl_looks_stop();
+}
+
+/**
+ * hpl_source_choice - the source of samples that was asked for
+ *
+ * Return: the choice.
+ */
+enum hpl_choice hpl_source_choice(void)
+{
+	return READ_ONCE(hpl_choice);
+}
+
+/**
+ * hpl_source_in_use - the name of the source of samples in use
+ *
+ * Return: a name as in sysfs, "none" while HPlacement is not at work.
+ */
+const char *hpl_source_in_use(void)
+{
+	const struct hpl_source *source = READ_ONCE(hpl_source);
+
+	return source ? source->name : "none";
+}
+
+/**
+ * hpl_source_choose - choose a source of samples
+ * @choice: which; tried out even while HPlacement is not at work
+ *
+ * If it is, it starts anew. Context: sleeps.
+ *
+ * Return: 0, or an error if the source cannot be used; the old choice stays.
+ */
+int hpl_source_choose(enum hpl_choice choice)
+{
+	enum hpl_choice old;
+	int err = 0;
+
+	mutex_lock(&hpl_lock);
+	old = hpl_choice;
+	if (choice == old)
+		goto out;
+	if (hpl_task) {
+		hpl_stop();
+		WRITE_ONCE(hpl_choice, choice);
+		err = hpl_start();
+		if (err) {
+			WRITE_ONCE(hpl_choice, old);
+			if (hpl_start())
+				pr_err("stopped for want of memory\n");
+		}
+	} else {
+		err = source_try(choice);
+		if (!err)
+			WRITE_ONCE(hpl_choice, choice);
+	}
+out:
+	mutex_unlock(&hpl_lock);
+	return err;
 }
 
 /**

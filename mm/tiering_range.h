@@ -23,17 +23,41 @@
  */
 #define HPL_NR_SUBS		4
 
+/*
+ * One of so many accesses is sampled if a source counts events: about the
+ * period at which others have measured 0.6% of a CPU. PEBS takes a few less, as
+ * a power of 2 would beat with loops.
+ */
+#define HPL_PERIOD_SHIFT	12
+#define HPL_PERIOD		BIT(HPL_PERIOD_SHIFT)
+
+/* Periods are at most so many binary orders longer: one in a million. */
+#define HPL_PERIOD_SHIFT_MAX	8U
+
 /* No split makes a smaller range: below, one sample decides too much. */
 #define HPL_MIN_RANGE_PAGES	16UL
 
 /**
+ * enum hpl_evidence - what the hits of a tree are
+ * @HPL_BITS: of the resident pages looked at, those found accessed within the
+ *	sampling interval: a binomial count
+ * @HPL_EVENTS: sampled accesses while the range was exposed to sampling: a
+ *	Poisson count
+ */
+enum hpl_evidence {
+	HPL_BITS,
+	HPL_EVENTS,
+};
+
+/**
  * struct hpl_counts - evidence about some pages
- * @tried: samples taken at random addresses
+ * @tried: looks taken at random addresses
  * @seen: of these, found a resident page there
- * @hit: of these, found it accessed within the sampling interval
+ * @hit: accesses found, see enum hpl_evidence
  * @fast: of the @seen, found the page on a fast node
  *
- * Unit: 1/HPL_SAMPLE_ONE samples. Invariant: hit, fast <= seen <= tried.
+ * Unit: 1/HPL_SAMPLE_ONE. Invariant: fast <= seen <= tried, and hit <= seen if
+ * hits are HPL_BITS.
  */
 struct hpl_counts {
 	u32 tried;
@@ -50,6 +74,8 @@ struct hpl_counts {
  * @age: epochs since it was made by insert, split or merge, or since a move
  *	found nothing to move; saturates
  * @failures: moves in a row that found nothing to move
+ * @exposed: for HPL_EVENTS, how long accesses to it have been sampled, in
+ *	1/HPL_SAMPLE_ONE ms at one of HPL_PERIOD accesses; fades as counts do
  * @sub: evidence about each quarter, in the order of addresses
  */
 struct hpl_range {
@@ -58,6 +84,7 @@ struct hpl_range {
 	unsigned long end;
 	unsigned int age;
 	unsigned int failures;
+	u32 exposed;
 	struct hpl_counts sub[HPL_NR_SUBS];
 };
 
@@ -66,6 +93,7 @@ struct hpl_range {
  * @root: ranges by address, never overlapping
  * @nr: number of ranges
  * @max: no split once @nr has reached it
+ * @evidence: what its hits are
  *
  * Not locked: see &struct hpl_mm for those of the core.
  */
@@ -73,6 +101,7 @@ struct hpl_tree {
 	struct rb_root root;
 	unsigned int nr;
 	unsigned int max;
+	enum hpl_evidence evidence;
 };
 
 /**
@@ -85,7 +114,19 @@ struct hpl_span {
 	unsigned long end;
 };
 
-void hpl_tree_init(struct hpl_tree *tree, unsigned int max);
+/**
+ * struct hpl_heat - how hot some pages are, in a form that can be compared
+ * @hits: accesses found, in 1/HPL_SAMPLE_ONE
+ * @looks: what they are to be held against: for HPL_BITS, the resident pages
+ *	looked at; for HPL_EVENTS, a number of pages times their exposure
+ */
+struct hpl_heat {
+	u64 hits;
+	u64 looks;
+};
+
+void hpl_tree_init(struct hpl_tree *tree, unsigned int max,
+		   enum hpl_evidence evidence);
 void hpl_tree_destroy(struct hpl_tree *tree);
 struct hpl_range *hpl_tree_first(struct hpl_tree *tree);
 struct hpl_range *hpl_range_next(struct hpl_range *r);
@@ -96,13 +137,15 @@ unsigned int hpl_spans_coalesce(struct hpl_span *spans, unsigned int nr,
 				unsigned int max);
 void hpl_range_count(struct hpl_range *r, unsigned long addr, bool seen,
 		     bool hit, bool fast);
+void hpl_range_event(struct hpl_range *r, unsigned long addr);
 struct hpl_counts hpl_range_sum(const struct hpl_range *r);
 void hpl_range_moved(struct hpl_range *r, unsigned long nr_pages, bool fast);
+void hpl_tree_expose(struct hpl_tree *tree, u32 exposed);
 void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms);
 unsigned int hpl_tree_split(struct hpl_tree *tree);
 unsigned int hpl_tree_merge(struct hpl_tree *tree);
-bool hpl_counts_differ(struct hpl_counts a, struct hpl_counts b,
-		       unsigned int sigma_squared);
+bool hpl_heat_differs(enum hpl_evidence evidence, struct hpl_heat a,
+		      struct hpl_heat b, unsigned int sigma_squared);
 
 unsigned long hpl_range_resident(const struct hpl_range *r);
 unsigned long hpl_range_fast(const struct hpl_range *r);
@@ -113,6 +156,8 @@ unsigned long hpl_range_fast(const struct hpl_range *r);
  * @start: first byte
  * @end: first byte after it
  * @counts: evidence about the whole range
+ * @exposed: as in struct hpl_range
+ * @heat: how the policy ranks it
  * @nr_slow: resident pages on slow nodes
  * @nr_fast: resident pages on fast nodes
  * @nr_promote: verdict: pages to promote
@@ -123,6 +168,8 @@ struct hpl_candidate {
 	unsigned long start;
 	unsigned long end;
 	struct hpl_counts counts;
+	u32 exposed;
+	u64 heat;
 	unsigned long nr_slow;
 	unsigned long nr_fast;
 	unsigned long nr_promote;
@@ -133,12 +180,14 @@ struct hpl_candidate {
  * struct hpl_costs - what the policy weighs
  * @nr_free: free pages of the fast nodes that promotion may use
  * @nr_budget: pages to promote at most
- * @interval_us: the sampling interval to which hits refer, as measured
+ * @evidence: what the hits are
+ * @interval_us: for HPL_BITS, the sampling interval, as measured
  * @page_ns: CPU time that moving one page costs, as measured
  */
 struct hpl_costs {
 	unsigned long nr_free;
 	unsigned long nr_budget;
+	enum hpl_evidence evidence;
 	unsigned int interval_us;
 	unsigned int page_ns;
 };
@@ -151,6 +200,8 @@ unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns,
 				   u64 budget_ns);
 unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
 				 unsigned int max_us, unsigned int page_ns);
+unsigned int hpl_policy_period(unsigned int shift, u64 sample_ns, u64 spent_ns,
+			       u64 budget_ns);
 
 struct folio;
 struct mm_struct;
@@ -167,6 +218,8 @@ struct vm_area_struct;
  * @total_vm: mm->total_vm when the tree was last synced with the VMAs
  * @map_count: mm->map_count then
  * @sync_age: epochs since then
+ * @fresh: samples that are under way may be of another mm: of one that a task
+ *	had before it executed a program, or that lay at the same address
  *
  * Only the main thread adds, removes and changes these, and holds a lock for
  * it; others may read, and keep account of moves, while it sleeps.
@@ -180,6 +233,7 @@ struct hpl_mm {
 	unsigned long total_vm;
 	int map_count;
 	unsigned int sync_age;
+	bool fresh;
 };
 
 /**
@@ -204,40 +258,63 @@ struct hpl_knobs {
 /**
  * struct hpl_epoch - sampling in one epoch: what to do and what came out
  * @length_us: how long to take
- * @nr_samples: how many samples to take
- * @interval_us: pages accessed within this time are hits
- * @measured_us: how long that time really was on average, on return
- * @seen: resident pages sampled, on return
- * @hit: of these, found accessed, on return
+ * @page_ns: CPU time that moving one page costs
+ * @nr_samples: samples taken, on return
+ * @interval_us: for HPL_BITS, the sampling interval asked for, on return
+ * @measured_us: how long that really was on average, on return
+ * @period: for HPL_EVENTS, one of how many accesses was sampled, on return
+ * @seen: resident pages looked at, on return
+ * @hit: for HPL_BITS, of these found accessed, on return
+ * @spent_ns: CPU time that sampling took from others than the main thread, on
+ *	return
  */
 struct hpl_epoch {
 	unsigned int length_us;
+	unsigned int page_ns;
 	unsigned int nr_samples;
 	unsigned int interval_us;
 	unsigned int measured_us;
+	unsigned int period;
 	unsigned long seen;
 	unsigned long hit;
+	u64 spent_ns;
 };
 
 /**
  * struct hpl_source - a source of samples
  * @name: as in sysfs
+ * @evidence: what its hits are
  * @start: get ready; 0 or an error, then the source cannot be used
  * @stop: undo @start
  * @collect: count samples into the trees of all @mms, sleeping as it likes;
- *	returns after about length_us, sooner if the thread is to stop
+ *	returns after about length_us, sooner if the thread is to stop. 0, or an
+ *	error if there are no more samples: -EBUSY if there may be again
+ * @adapt: make sampling cheaper or denser after an epoch in which it took
+ *	@sample_ns, all of tracking @spent_ns, of @budget_ns. Whether the next
+ *	epoch will be cheaper
+ *
+ * All are called by one thread at a time.
  */
 struct hpl_source {
 	const char *name;
+	enum hpl_evidence evidence;
 	int (*start)(void);
 	void (*stop)(void);
-	void (*collect)(struct list_head *mms, struct hpl_epoch *epoch);
+	int (*collect)(struct list_head *mms, struct hpl_epoch *epoch);
+	bool (*adapt)(const struct hpl_epoch *epoch, u64 sample_ns,
+		      u64 spent_ns, u64 budget_ns);
 };
 
 extern const struct hpl_source hpl_source_abit;
+extern const struct hpl_source hpl_source_pebs;
 
-/* Samples that one epoch can take at most, whatever the budget. */
+/* Samples that one epoch of abit can take at most, whatever the budget. */
 #define HPL_SAMPLES_PER_EPOCH_MAX	8192
+
+int hpl_looks_start(void);
+void hpl_looks_stop(void);
+void hpl_look(struct list_head *mms, struct hpl_epoch *epoch);
+struct hpl_mm *hpl_mm_find(unsigned long mm);
 
 void hpl_sleep(unsigned int us);
 
@@ -271,9 +348,24 @@ int hpl_move_range(int nid, struct hpl_move *move);
 unsigned long hpl_fast_free(void);
 bool hpl_have_tiers(void);
 
+/**
+ * enum hpl_choice - which source of samples is asked for
+ * @HPL_CHOICE_AUTO: pebs where it works, otherwise abit
+ * @HPL_CHOICE_PEBS: pebs
+ * @HPL_CHOICE_ABIT: abit
+ */
+enum hpl_choice {
+	HPL_CHOICE_AUTO,
+	HPL_CHOICE_PEBS,
+	HPL_CHOICE_ABIT,
+};
+
 extern struct hpl_knobs hpl_knobs;
 bool hpl_enabled(void);
 int hpl_enable(bool on);
+enum hpl_choice hpl_source_choice(void);
+int hpl_source_choose(enum hpl_choice choice);
+const char *hpl_source_in_use(void);
 int hpl_sysfs_init(void);
 
 #endif /* _MM_TIERING_RANGE_H */

@@ -8,8 +8,11 @@
 #include "tiering_range_internal.h"
 #include "tiering_range.h"
 
-/* Ranges with fewer samples than this move nowhere. */
+/* Ranges with fewer looks at resident pages than this move nowhere. */
 #define HPL_PLAN_MIN_SAMPLES	16
+
+/* Nor are pages worth free memory for fewer events than this. */
+#define HPL_PLAN_MIN_EVENTS	4
 
 /*
  * Two ranges change places only if they differ by 3 sigma; more if there are
@@ -24,6 +27,7 @@
  * seconds to minutes long; with less, moving would never pay.
  */
 #define HPL_HORIZON_US		10000000ULL
+#define HPL_HORIZON_MS		10000ULL
 
 /*
  * What an access to a slow page costs more than one to a fast page: 122 - 69 ns
@@ -33,6 +37,9 @@
 
 /* Gain must exceed cost by this factor, or estimates near each other thrash. */
 #define HPL_MARGIN		2
+
+/* Below this share of its budget, sampling may become denser. */
+#define HPL_BUDGET_SHARE	4
 
 /* Bounds of the samples per epoch: enough to learn, not more than picked. */
 #define HPL_SAMPLES_PER_EPOCH_MIN	64
@@ -54,20 +61,41 @@
  */
 #define HPL_SATURATED		(HPL_ONE - HPL_ONE / 32)
 
-/* Share of pages found accessed. */
-static u64 heat(const struct hpl_candidate *c)
+/*
+ * Events per page and ms have 32 binary places; above 256, which is a million
+ * accesses to a page in a ms, they saturate.
+ */
+#define HPL_RATE_SHIFT		32
+#define HPL_RATE_MAX		BIT_ULL(HPL_RATE_SHIFT + 8)
+
+static struct hpl_heat heat_of(const struct hpl_candidate *c,
+			       const struct hpl_costs *costs)
 {
-	return div_u64((u64)c->counts.hit << 16, max(c->counts.seen, 1U));
+	u64 looks = c->counts.seen;
+
+	if (costs->evidence == HPL_EVENTS)
+		looks = ((u64)c->nr_slow + c->nr_fast) * c->exposed;
+	return (struct hpl_heat){ .hits = c->counts.hit, .looks = looks };
+}
+
+/* HPL_BITS: share of pages found accessed; HPL_EVENTS: events per page and ms. */
+static u64 heat(const struct hpl_candidate *c, const struct hpl_costs *costs)
+{
+	struct hpl_heat h = heat_of(c, costs);
+
+	if (costs->evidence == HPL_EVENTS)
+		return min(div64_u64(h.hits << HPL_RATE_SHIFT, max(h.looks, 1ULL)),
+			   HPL_RATE_MAX);
+	return div64_u64(h.hits << 16, max(h.looks, 1ULL));
 }
 
 /* Hottest first; by address among equals, so that equal input moves equally. */
 static int by_heat(const void *pa, const void *pb)
 {
 	const struct hpl_candidate *a = pa, *b = pb;
-	u64 heat_a = heat(a), heat_b = heat(b);
 
-	if (heat_a != heat_b)
-		return heat_a > heat_b ? -1 : 1;
+	if (a->heat != b->heat)
+		return a->heat > b->heat ? -1 : 1;
 	if (a->owner != b->owner)
 		return a->owner < b->owner ? -1 : 1;
 	return a->start < b->start ? -1 : a->start > b->start;
@@ -91,12 +119,15 @@ static u64 accesses(u64 heat)
  * Expected gain of having a page of heat @h rather than one of heat @than on a
  * fast node, in ns.
  */
-static u64 gain_ns(u64 h, u64 than, unsigned int interval_us)
+static u64 gain_ns(u64 h, u64 than, const struct hpl_costs *costs)
 {
 	if (h <= than)
 		return 0;
+	if (costs->evidence == HPL_EVENTS)
+		return ((h - than) * HPL_HORIZON_MS * HPL_GAP_NS) >>
+		       (HPL_RATE_SHIFT - HPL_PERIOD_SHIFT);
 	return ((accesses(h) - accesses(than)) *
-		div_u64(HPL_HORIZON_US, interval_us) * HPL_GAP_NS) >> 16;
+		div_u64(HPL_HORIZON_US, costs->interval_us) * HPL_GAP_NS) >> 16;
 }
 
 static bool evident(const struct hpl_candidate *c)
@@ -104,16 +135,28 @@ static bool evident(const struct hpl_candidate *c)
 	return c->counts.seen >= HPL_PLAN_MIN_SAMPLES * HPL_SAMPLE_ONE;
 }
 
+/* Whether a page of @hot is worth a free page. */
+static bool worth_promotion(const struct hpl_candidate *hot,
+			    const struct hpl_costs *costs)
+{
+	if (costs->evidence == HPL_EVENTS &&
+	    hot->counts.hit < HPL_PLAN_MIN_EVENTS * HPL_SAMPLE_ONE)
+		return false;
+	return gain_ns(hot->heat, 0, costs) >
+	       (u64)HPL_MARGIN * costs->page_ns;
+}
+
 /* Whether a page of @hot is worth the place of a page of @cold. */
 static bool worth_exchange(const struct hpl_candidate *hot,
 			   const struct hpl_candidate *cold, unsigned int nr,
 			   const struct hpl_costs *costs)
 {
-	return gain_ns(heat(hot), heat(cold), costs->interval_us) >
+	return gain_ns(hot->heat, cold->heat, costs) >
 	       2ULL * HPL_MARGIN * costs->page_ns &&
-	       hpl_counts_differ(hot->counts, cold->counts,
-				 HPL_PLAN_SIGMA_SQUARED +
-				 HPL_PLAN_SIGMA_PER_LOG2 * ilog2(nr));
+	       hpl_heat_differs(costs->evidence, heat_of(hot, costs),
+				heat_of(cold, costs),
+				HPL_PLAN_SIGMA_SQUARED +
+				HPL_PLAN_SIGMA_PER_LOG2 * ilog2(nr));
 }
 
 /**
@@ -131,8 +174,10 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			      const struct hpl_costs *costs)
 {
 	unsigned long budget = costs->nr_budget, free = costs->nr_free, n;
-	unsigned int hot = 0, cold = nr;
+	unsigned int hot = 0, cold = nr, i;
 
+	for (i = 0; i < nr; i++)
+		c[i].heat = heat(&c[i], costs);
 	sort(c, nr, sizeof(*c), by_heat, NULL);
 	while (budget && hot < cold) {
 		struct hpl_candidate *h = &c[hot], *l = &c[cold - 1];
@@ -142,9 +187,10 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 		if (!slow || !evident(h)) {
 			hot++;
 		} else if (free) {
-			if (gain_ns(heat(h), 0, costs->interval_us) <=
-			    (u64)HPL_MARGIN * costs->page_ns)
-				break;
+			if (!worth_promotion(h, costs)) {
+				hot++;
+				continue;
+			}
 			n = min3(slow, free, budget);
 			h->nr_promote += n;
 			free -= n;
@@ -153,7 +199,7 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			cold--;
 		} else if (!worth_exchange(h, l, nr, costs)) {
 			/* Whoever is known less may hide a better pair. */
-			if (h->counts.seen < l->counts.seen)
+			if (heat_of(h, costs).looks < heat_of(l, costs).looks)
 				hot++;
 			else
 				cold--;
@@ -246,7 +292,8 @@ unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns, u64 budget_ns)
 unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
 				 unsigned int max_us, unsigned int page_ns)
 {
-	u64 worth_us = div64_u64(gain_ns(HPL_ONE, 0, 1),
+	const struct hpl_costs costs = { .interval_us = 1 };
+	u64 worth_us = div64_u64(gain_ns(HPL_ONE, 0, &costs),
 				 4ULL * HPL_MARGIN * max(page_ns, 1U));
 
 	max_us = min_t(u64, max_us, worth_us);
@@ -256,4 +303,27 @@ unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
 		interval_us *= 2;
 	return clamp_t(unsigned int, interval_us, HPL_INTERVAL_US_MIN,
 		       max_t(unsigned int, max_us, HPL_INTERVAL_US_MIN));
+}
+
+/**
+ * hpl_policy_period - adapt the sampling period
+ * @shift: the period of the last epoch, in binary orders above HPL_PERIOD
+ * @sample_ns: CPU time of sampling in it
+ * @spent_ns: CPU time of sampling and classification in it
+ * @budget_ns: CPU time allowed for both
+ *
+ * The period doubles when the budget is exceeded, if mainly by sampling; else a
+ * longer one would help little and tell less. It falls back in steps when there
+ * is room for twice as many samples, and for as much again.
+ *
+ * Return: the period for the next epoch, 0 to HPL_PERIOD_SHIFT_MAX.
+ */
+unsigned int hpl_policy_period(unsigned int shift, u64 sample_ns, u64 spent_ns,
+			       u64 budget_ns)
+{
+	if (spent_ns > budget_ns && 2 * sample_ns >= spent_ns)
+		return min(shift + 1, HPL_PERIOD_SHIFT_MAX);
+	if (shift && spent_ns < div_u64(budget_ns, HPL_BUDGET_SHARE))
+		return shift - 1;
+	return shift;
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * HPlacement: sources of samples
+ * HPlacement: looks at page tables
  *
  * abit: accessed bits of randomly chosen pages. In each of a few passes per
  * epoch the accessed bits of a random set of pages are cleared, and looked at
  * again after the sampling interval. This needs no PMU and no walk over all
  * that is mapped.
+ *
+ * Other sources see accesses, not pages: for them, a few random pages of each
+ * range are looked at to learn how many are resident, and how many of them fast.
  */
 #include <linux/kthread.h>
 #include <linux/ktime.h>
@@ -27,6 +30,23 @@
 /* Passes per epoch: spreads the samples over time at eight wake-ups. */
 #define HPL_PASSES	4
 #define HPL_PICKS_MAX	(HPL_SAMPLES_PER_EPOCH_MAX / HPL_PASSES)
+
+/* Start values; both adapt at once. */
+#define HPL_SAMPLES_INITIAL	1024
+#define HPL_INTERVAL_US_INITIAL	5000
+
+/*
+ * Looks that tell enough of a range's residency: a share of a half is known to
+ * a tenth, at the cost of about one look a range and epoch, as they fade.
+ */
+#define HPL_LOOKS_KNOWN		32
+
+/*
+ * Looks at all ranges in an epoch, and at one if there are many. The policy
+ * wants 16, so that a new range waits for them no longer than for its age.
+ */
+#define HPL_LOOKS_MAX		1024
+#define HPL_LOOKS_PER_RANGE	12U
 
 /**
  * enum hpl_pick_state - how far a sample has come
@@ -52,18 +72,53 @@ struct hpl_pick {
 	enum hpl_pick_state state;
 };
 
+/**
+ * enum hpl_visit - what to do with picked pages
+ * @HPL_VISIT_ARM: clear their accessed bits
+ * @HPL_VISIT_CHECK: see whether they have been accessed since
+ * @HPL_VISIT_LOOK: see whether and where they are resident
+ */
+enum hpl_visit {
+	HPL_VISIT_ARM,
+	HPL_VISIT_CHECK,
+	HPL_VISIT_LOOK,
+};
+
 static struct hpl_pick *picks;
 
-static int abit_start(void)
+/* What abit does in the next epoch. */
+static unsigned int abit_nr_samples;
+static unsigned int abit_interval_us;
+
+/**
+ * hpl_looks_start - get ready to look at page tables
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hpl_looks_start(void)
 {
 	picks = kvmalloc_array(HPL_PICKS_MAX, sizeof(*picks), GFP_KERNEL);
 	return picks ? 0 : -ENOMEM;
 }
 
-static void abit_stop(void)
+/**
+ * hpl_looks_stop - undo hpl_looks_start()
+ */
+void hpl_looks_stop(void)
 {
 	kvfree(picks);
 	picks = NULL;
+}
+
+static int abit_start(void)
+{
+	abit_nr_samples = HPL_SAMPLES_INITIAL;
+	abit_interval_us = HPL_INTERVAL_US_INITIAL;
+	return 0;
+}
+
+static void abit_stop(void)
+{
 }
 
 /*
@@ -168,6 +223,7 @@ static bool is_young(const struct folio_walk *fw)
 					   pte_young(fw->pte);
 }
 
+/* Clear the accessed bit of @p. */
 static void arm(struct hpl_pick *p)
 {
 	struct vm_area_struct *vma;
@@ -186,6 +242,7 @@ static void arm(struct hpl_pick *p)
 	p->state = HPL_PICK_ARMED;
 }
 
+/* Count what is at @p, and whether it has been accessed since it was armed. */
 static void check(struct hpl_pick *p, struct hpl_epoch *epoch)
 {
 	struct hpl_range *r = hpl_tree_find(&p->hm->tree, p->addr);
@@ -194,11 +251,12 @@ static void check(struct hpl_pick *p, struct hpl_epoch *epoch)
 	struct folio *folio = NULL;
 	struct folio_walk fw;
 
-	if (p->state == HPL_PICK_ARMED)
+	if (p->state != HPL_PICK_ABSENT)
 		folio = walk_start(&fw, p->hm->mm, p->addr, &vma);
 	if (folio) {
-		hit = is_young(&fw) ||
-		      mmu_notifier_test_young(p->hm->mm, p->addr);
+		if (p->state == HPL_PICK_ARMED)
+			hit = is_young(&fw) ||
+			      mmu_notifier_test_young(p->hm->mm, p->addr);
 		fast = node_is_toptier(folio_nid(folio));
 		folio_walk_end(&fw, vma);
 		epoch->seen++;
@@ -206,29 +264,30 @@ static void check(struct hpl_pick *p, struct hpl_epoch *epoch)
 	}
 	if (r)
 		hpl_range_count(r, p->addr, folio, hit, fast);
-	count_vm_event(HPL_SAMPLE_ABIT);
 }
 
 /*
- * Arm, or check what has been armed, of the @nr picks from @p on, all of one
- * process. Picks are given up if its mmap lock is contended: it is about to
- * change what is mapped, and must not wait for us.
+ * Visit the @nr picks from @p on, all of one process. They are given up if its
+ * mmap lock is contended: it is about to change what is mapped, and must not
+ * wait for us.
  */
-static void visit(struct hpl_pick *p, unsigned int nr, bool arming,
+static void visit(struct hpl_pick *p, unsigned int nr, enum hpl_visit what,
 		  struct hpl_epoch *epoch)
 {
 	struct mm_struct *mm = p->hm->mm;
 	unsigned int i;
 
 	/* All of them are in the same state. */
-	if ((!arming && p->state == HPL_PICK_NEW) || !mmget_not_zero(mm))
+	if (what == HPL_VISIT_CHECK && p->state == HPL_PICK_NEW)
+		return;
+	if (!mmget_not_zero(mm))
 		return;
 	if (!mmap_read_trylock(mm)) {
 		count_vm_events(HPL_SAMPLE_DISCARDED, nr);
 		goto out;
 	}
 	for (i = 0; i < nr; i++) {
-		if (arming)
+		if (what == HPL_VISIT_ARM)
 			arm(&p[i]);
 		else
 			check(&p[i], epoch);
@@ -238,52 +297,117 @@ static void visit(struct hpl_pick *p, unsigned int nr, bool arming,
 	 * Without a flush, pages whose translation stays cached would look idle:
 	 * a hot set that fits the TLB would never be found.
 	 */
-	if (arming)
+	if (what == HPL_VISIT_ARM)
 		flush_tlb_mm(mm);
 	mmap_read_unlock(mm);
+	if (what == HPL_VISIT_CHECK)
+		count_vm_events(HPL_SAMPLE_ABIT, nr);
 out:
 	mmput_async(mm);
 }
 
-static void visit_all(unsigned int nr, bool arming, struct hpl_epoch *epoch)
+static void visit_all(unsigned int nr, enum hpl_visit what,
+		      struct hpl_epoch *epoch)
 {
 	unsigned int i, n;
 
 	for (i = 0; i < nr; i += n) {
 		for (n = 1; i + n < nr && picks[i + n].hm == picks[i].hm; n++)
 			;
-		visit(&picks[i], n, arming, epoch);
+		visit(&picks[i], n, what, epoch);
 	}
 }
 
-static void abit_collect(struct list_head *mms, struct hpl_epoch *epoch)
+/* Choose pages of ranges whose residency is little known; returns how many. */
+static unsigned int pick_unknown(struct list_head *mms)
+{
+	const u32 enough = HPL_LOOKS_KNOWN * HPL_SAMPLE_ONE;
+	unsigned int n, nr = 0, nr_ranges = 0, most;
+	struct hpl_range *r;
+	struct hpl_mm *hm;
+
+	list_for_each_entry(hm, mms, list)
+		nr_ranges += hm->tree.nr;
+	most = max(HPL_LOOKS_MAX / max(nr_ranges, 1U), HPL_LOOKS_PER_RANGE);
+	list_for_each_entry(hm, mms, list) {
+		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r)) {
+			u32 tried = hpl_range_sum(r).tried;
+
+			if (tried >= enough)
+				continue;
+			n = min((enough - tried) >> HPL_SAMPLE_SHIFT, most);
+			for (; n && nr < HPL_LOOKS_MAX; n--)
+				picks[nr++] = (struct hpl_pick){
+					.hm = hm,
+					.addr = random_addr(r),
+				};
+		}
+	}
+	return nr;
+}
+
+/**
+ * hpl_look - learn how many pages of each range are resident, and fast
+ * @mms: the address spaces
+ * @epoch: where looks are counted
+ *
+ * Looks at a few pages of those ranges only of which too little is known.
+ */
+void hpl_look(struct list_head *mms, struct hpl_epoch *epoch)
+{
+	unsigned int nr = pick_unknown(mms);
+
+	visit_all(nr, HPL_VISIT_LOOK, epoch);
+	/* If there was not room for all, others come first next time. */
+	if (nr == HPL_LOOKS_MAX)
+		list_rotate_left(mms);
+}
+
+static int abit_collect(struct list_head *mms, struct hpl_epoch *epoch)
 {
 	unsigned int per_pass = min_t(unsigned int, HPL_PICKS_MAX,
-				      epoch->nr_samples / HPL_PASSES);
+				      abit_nr_samples / HPL_PASSES);
 	unsigned int rest_us = epoch->length_us / HPL_PASSES;
 	unsigned int pass;
 	u64 between_ns = 0;
 
+	epoch->nr_samples = abit_nr_samples;
+	epoch->interval_us = abit_interval_us;
 	rest_us -= min(rest_us, epoch->interval_us);
 	for (pass = 0; pass < HPL_PASSES && !kthread_should_stop(); pass++) {
 		unsigned int nr = pick_all(mms, per_pass);
 		u64 armed_ns;
 
-		visit_all(nr, true, epoch);
+		visit_all(nr, HPL_VISIT_ARM, epoch);
 		armed_ns = ktime_get_ns();
 		hpl_sleep(epoch->interval_us);
 		between_ns += ktime_get_ns() - armed_ns;
-		visit_all(nr, false, epoch);
+		visit_all(nr, HPL_VISIT_CHECK, epoch);
 		hpl_sleep(rest_us);
 	}
 	epoch->measured_us = max_t(u64, epoch->interval_us,
 				   div_u64(between_ns, HPL_PASSES *
 						       NSEC_PER_USEC));
+	return 0;
+}
+
+/* Take as many samples as the budget has room for. */
+static bool abit_adapt(const struct hpl_epoch *e, u64 sample_ns, u64 spent_ns,
+		       u64 budget_ns)
+{
+	abit_nr_samples = min_t(unsigned int, HPL_SAMPLES_PER_EPOCH_MAX,
+				hpl_policy_nr_samples(e->nr_samples, spent_ns,
+						      budget_ns));
+	abit_interval_us = hpl_policy_interval(e->interval_us, e->seen, e->hit,
+					       e->length_us / 4, e->page_ns);
+	return abit_nr_samples < e->nr_samples;
 }
 
 const struct hpl_source hpl_source_abit = {
 	.name = "abit",
+	.evidence = HPL_BITS,
 	.start = abit_start,
 	.stop = abit_stop,
 	.collect = abit_collect,
+	.adapt = abit_adapt,
 };

@@ -84,19 +84,23 @@ static ssize_t enabled_store(struct kobject *kobj, struct kobj_attribute *attr,
 
 static struct kobj_attribute enabled_attr = __ATTR_RW_MODE(enabled, 0600);
 
-/*
- * The source that was asked for stands in brackets. While abit is the only one,
- * "auto" means abit, and a choice needs no restart.
- */
-static const char * const source_names[] = { "auto", "abit" };
-static unsigned int source_chosen;
+static const char * const source_names[] = {
+	[HPL_CHOICE_AUTO] = "auto",
+	[HPL_CHOICE_PEBS] = "pebs",
+	[HPL_CHOICE_ABIT] = "abit",
+};
 
+/* The source that was asked for stands in brackets. */
 static ssize_t sample_source_show(struct kobject *kobj,
 				  struct kobj_attribute *attr, char *buf)
 {
-	unsigned int chosen = READ_ONCE(source_chosen);
+	enum hpl_choice choice = hpl_source_choice();
+	int i, at = 0;
 
-	return sysfs_emit(buf, "%s\n", chosen ? "auto [abit]" : "[auto] abit");
+	for (i = 0; i < ARRAY_SIZE(source_names); i++)
+		at += sysfs_emit_at(buf, at, i == choice ? "%s[%s]" : "%s%s",
+				    i ? " " : "", source_names[i]);
+	return at + sysfs_emit_at(buf, at, "\n");
 }
 
 static ssize_t sample_source_store(struct kobject *kobj,
@@ -104,11 +108,9 @@ static ssize_t sample_source_store(struct kobject *kobj,
 				   size_t count)
 {
 	int i = sysfs_match_string(source_names, buf);
+	int err = i < 0 ? i : hpl_source_choose(i);
 
-	if (i < 0)
-		return i;
-	WRITE_ONCE(source_chosen, i);
-	return count;
+	return err ?: count;
 }
 
 static struct kobj_attribute sample_source_attr =
@@ -138,9 +140,19 @@ static ssize_t migrate_method_store(struct kobject *kobj,
 static struct kobj_attribute migrate_method_attr =
 	__ATTR_RW_MODE(migrate_method, 0600);
 
+static ssize_t sample_source_in_use_show(struct kobject *kobj,
+					 struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%s\n", hpl_source_in_use());
+}
+
+static struct kobj_attribute sample_source_in_use_attr =
+	__ATTR(sample_source_in_use, 0400, sample_source_in_use_show, NULL);
+
 static struct attribute *hpl_attrs[] = {
 	&enabled_attr.attr,
 	&sample_source_attr.attr,
+	&sample_source_in_use_attr.attr,
 	&knob_epoch_ms.attr.attr,
 	&knob_overhead_permille.attr.attr,
 	&knob_migrate_mbps.attr.attr,

@@ -25,6 +25,9 @@
  */
 #define HPL_SAMPLES_MAX		BIT(22)
 
+/* Events of one quarter are no longer counted from there on, which is 262,144. */
+#define HPL_EVENTS_MAX		BIT(26)
+
 /*
  * Split at 4 sigma: with hundreds of ranges tested ten times a second, 3 sigma
  * would split some range by chance in every epoch.
@@ -33,6 +36,9 @@
 
 /* Fewer samples than this on either side say too little to merge. */
 #define HPL_MERGE_MIN_SAMPLES	16
+
+/* Nor do events of so short an exposure. */
+#define HPL_MERGE_MIN_MS	1000
 
 /* Unless both neighbours have been so little known for that many epochs. */
 #define HPL_MERGE_MIN_AGE	32
@@ -79,10 +85,10 @@ static struct hpl_counts counts_scale(struct hpl_counts c, u64 num, u64 den)
  *
  * Proportions have 16 binary places, so their squares and products have 32.
  */
-static u64 z_squared(struct hpl_counts a, struct hpl_counts b)
+static u64 z_squared_bits(struct hpl_heat a, struct hpl_heat b)
 {
-	u64 n1 = a.seen + 2 * HPL_SAMPLE_ONE, h1 = a.hit + HPL_SAMPLE_ONE;
-	u64 n2 = b.seen + 2 * HPL_SAMPLE_ONE, h2 = b.hit + HPL_SAMPLE_ONE;
+	u64 n1 = a.looks + 2 * HPL_SAMPLE_ONE, h1 = a.hits + HPL_SAMPLE_ONE;
+	u64 n2 = b.looks + 2 * HPL_SAMPLE_ONE, h2 = b.hits + HPL_SAMPLE_ONE;
 	s64 diff = (s64)div64_u64(h1 << 16, n1) - (s64)div64_u64(h2 << 16, n2);
 	u64 pooled = div64_u64((h1 + h2) << 16, n1 + n2);
 	u64 variance = max(pooled * (BIT(16) - pooled), 1ULL);
@@ -92,18 +98,63 @@ static u64 z_squared(struct hpl_counts a, struct hpl_counts b)
 	       HPL_SAMPLE_SHIFT;
 }
 
+/*
+ * z squared for the rates of two Poisson processes, k1 events in exposure e1
+ * and k2 in e2. With f = e1 / (e1 + e2), the smaller one of
+ *
+ *   (k1 - (k1 + k2) f)^2 / ((k1 + k2) f (1 - f))
+ *   4 (sqrt((k1 + 3/8) (1 - f)) - sqrt((k2 + 3/8) f))^2
+ *
+ * The former believes too much in few events in a small exposure, the latter in
+ * none where few were expected (Gu et al., Biometrical Journal 50(2), 2008,
+ * compare both). Shares of exposure have 16 binary places.
+ */
+static u64 z_squared_events(struct hpl_heat a, struct hpl_heat b)
+{
+	const u64 anscombe = HPL_SAMPLE_ONE * 3 / 8;
+	u64 n = a.hits + b.hits, all = a.looks + b.looks, f, z2;
+	s64 diff;
+
+	if (!n || !a.looks || !b.looks)
+		return 0;
+	/* Terabytes exposed for seconds have more than 48 binary places. */
+	if (all >> 48) {
+		a.looks >>= ilog2(all) - 47;
+		all >>= ilog2(all) - 47;
+	}
+	f = clamp(div64_u64(a.looks << 16, all), 1ULL, (u64)BIT(16) - 1);
+	diff = (s64)a.hits - (s64)((n * f) >> 16);
+	z2 = div64_u64((u64)(diff * diff),
+		       max((n * (f * (BIT(16) - f) >> 16)) >> 16, 1ULL));
+	/* Most neighbours are alike: spare them the square roots. */
+	if (z2 < HPL_SAMPLE_ONE)
+		return 0;
+	/* 24 binary places under the root, so 12 in it. */
+	diff = (s64)int_sqrt64((a.hits + anscombe) * (BIT(16) - f)) -
+	       (s64)int_sqrt64((b.hits + anscombe) * f);
+	return min(z2 >> HPL_SAMPLE_SHIFT, (u64)(diff * diff) >> (24 - 2));
+}
+
+static u64 z_squared(enum hpl_evidence evidence, struct hpl_heat a,
+		     struct hpl_heat b)
+{
+	return evidence == HPL_EVENTS ? z_squared_events(a, b) :
+					z_squared_bits(a, b);
+}
+
 /**
- * hpl_counts_differ - whether two groups of pages differ in heat
- * @a: evidence about one
- * @b: evidence about the other
+ * hpl_heat_differs - whether two groups of pages differ in heat
+ * @evidence: what the hits are
+ * @a: one group
+ * @b: the other
  * @sigma_squared: confidence asked for, as the square of a number of sigmas
  *
- * Return: true if the share of pages found accessed differs that surely.
+ * Return: true if they differ that surely.
  */
-bool hpl_counts_differ(struct hpl_counts a, struct hpl_counts b,
-		       unsigned int sigma_squared)
+bool hpl_heat_differs(enum hpl_evidence evidence, struct hpl_heat a,
+		      struct hpl_heat b, unsigned int sigma_squared)
 {
-	return z_squared(a, b) >= sigma_squared;
+	return z_squared(evidence, a, b) >= sigma_squared;
 }
 
 /* First address of quarter @i of @r; the end of @r for HPL_NR_SUBS. */
@@ -132,6 +183,25 @@ static struct hpl_counts range_part(const struct hpl_range *r,
 						      (e - s) >> PAGE_SHIFT));
 	}
 	return sum;
+}
+
+/*
+ * Heat of the part [start, end) of @r. Events are held against mapped pages:
+ * how many are resident is known too roughly to split by, and a hole is as good
+ * a reason to split as is cold memory.
+ */
+static struct hpl_heat part_heat(const struct hpl_tree *tree,
+				 const struct hpl_range *r, unsigned long start,
+				 unsigned long end)
+{
+	struct hpl_counts c = range_part(r, start, end);
+
+	if (tree->evidence == HPL_EVENTS)
+		return (struct hpl_heat){
+			.hits = c.hit,
+			.looks = ((u64)(end - start) >> PAGE_SHIFT) * r->exposed,
+		};
+	return (struct hpl_heat){ .hits = c.hit, .looks = c.seen };
 }
 
 /* Give @to, whose bounds are set, what @from knows about these addresses. */
@@ -204,12 +274,15 @@ unsigned long hpl_range_fast(const struct hpl_range *r)
  * hpl_tree_init - make an empty tree
  * @tree: to be initialised
  * @max: number of ranges above which nothing is split
+ * @evidence: what its hits will be
  */
-void hpl_tree_init(struct hpl_tree *tree, unsigned int max)
+void hpl_tree_init(struct hpl_tree *tree, unsigned int max,
+		   enum hpl_evidence evidence)
 {
 	tree->root = RB_ROOT;
 	tree->nr = 0;
 	tree->max = max;
+	tree->evidence = evidence;
 }
 
 struct hpl_range *hpl_tree_first(struct hpl_tree *tree)
@@ -292,7 +365,7 @@ void hpl_tree_destroy(struct hpl_tree *tree)
 
 	rbtree_postorder_for_each_entry_safe(r, next, &tree->root, node)
 		kfree(r);
-	hpl_tree_init(tree, tree->max);
+	hpl_tree_init(tree, tree->max, tree->evidence);
 }
 
 /* Cut away of all ranges what no span covers. */
@@ -319,6 +392,7 @@ static int tree_clip(struct hpl_tree *tree, const struct hpl_span *spans,
 				return -ENOMEM;
 			range_inherit(rest, r);
 			rest->age = r->age;
+			rest->exposed = r->exposed;
 			next = rest;
 		}
 		range_resize(r, max(r->start, spans[i].start),
@@ -420,29 +494,64 @@ unsigned int hpl_spans_coalesce(struct hpl_span *spans, unsigned int nr,
 	return nr;
 }
 
+/* The quarter of @r in which @addr lies. */
+static struct hpl_counts *sub_at(struct hpl_range *r, unsigned long addr)
+{
+	unsigned int i = HPL_NR_SUBS - 1;
+
+	while (i && addr < sub_start(r, i))
+		i--;
+	return &r->sub[i];
+}
+
 /**
- * hpl_range_count - count one sample
+ * hpl_range_count - count one look at a page
  * @r: the range that covers @addr
- * @addr: where the sample was taken
+ * @addr: where the look was taken
  * @seen: a page was resident there
- * @hit: it was accessed within the sampling interval; implies @seen
+ * @hit: it was accessed within the sampling interval; implies @seen. False if
+ *	hits are HPL_EVENTS
  * @fast: it was on a fast node; implies @seen
  */
 void hpl_range_count(struct hpl_range *r, unsigned long addr, bool seen,
 		     bool hit, bool fast)
 {
-	unsigned int i = HPL_NR_SUBS - 1;
-	struct hpl_counts *c;
+	struct hpl_counts *c = sub_at(r, addr);
 
-	while (i && addr < sub_start(r, i))
-		i--;
-	c = &r->sub[i];
 	if (c->tried >= HPL_SAMPLES_MAX)
 		*c = counts_scale(*c, 1, 2);
 	c->tried += HPL_SAMPLE_ONE;
 	c->seen += seen ? HPL_SAMPLE_ONE : 0;
 	c->hit += hit ? HPL_SAMPLE_ONE : 0;
 	c->fast += fast ? HPL_SAMPLE_ONE : 0;
+}
+
+/**
+ * hpl_range_event - count one sampled access
+ * @r: the range that covers @addr
+ * @addr: what was accessed
+ *
+ * The hits of the tree are HPL_EVENTS.
+ */
+void hpl_range_event(struct hpl_range *r, unsigned long addr)
+{
+	struct hpl_counts *c = sub_at(r, addr);
+
+	if (c->hit < HPL_EVENTS_MAX)
+		c->hit += HPL_SAMPLE_ONE;
+}
+
+/**
+ * hpl_tree_expose - all ranges have been exposed to sampling
+ * @tree: its hits are HPL_EVENTS
+ * @exposed: for how long, see struct hpl_range
+ */
+void hpl_tree_expose(struct hpl_tree *tree, u32 exposed)
+{
+	struct hpl_range *r;
+
+	for (r = hpl_tree_first(tree); r; r = hpl_range_next(r))
+		r->exposed = min((u64)r->exposed + exposed, (u64)U32_MAX);
 }
 
 /**
@@ -486,6 +595,8 @@ void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms)
 		for (i = 0; i < HPL_NR_SUBS; i++)
 			r->sub[i] = counts_scale(r->sub[i], HPL_DECAY_MS,
 						 (u64)HPL_DECAY_MS + dt_ms);
+		r->exposed = div64_u64((u64)r->exposed * HPL_DECAY_MS,
+				       (u64)HPL_DECAY_MS + dt_ms);
 		if (r->age < UINT_MAX)
 			r->age++;
 	}
@@ -507,7 +618,8 @@ static unsigned long coarsest(struct hpl_tree *tree)
  * The boundary between quarters at which @r should be split, 0 for none. It
  * should be if its sides differ, or if it holds more than @coarsest pages.
  */
-static unsigned int split_point(const struct hpl_range *r,
+static unsigned int split_point(const struct hpl_tree *tree,
+				const struct hpl_range *r,
 				unsigned long coarsest)
 {
 	u64 best = HPL_SPLIT_SIGMA_SQUARED - 1;
@@ -522,8 +634,9 @@ static unsigned int split_point(const struct hpl_range *r,
 		if (mid - r->start < HPL_MIN_RANGE_PAGES << PAGE_SHIFT ||
 		    r->end - mid < HPL_MIN_RANGE_PAGES << PAGE_SHIFT)
 			continue;
-		z2 = z_squared(range_part(r, r->start, mid),
-			       range_part(r, mid, r->end));
+		z2 = z_squared(tree->evidence,
+			       part_heat(tree, r, r->start, mid),
+			       part_heat(tree, r, mid, r->end));
 		if (z2 > best) {
 			best = z2;
 			at = i;
@@ -548,7 +661,7 @@ unsigned int hpl_tree_split(struct hpl_tree *tree)
 	unsigned int nr = 0;
 
 	for (r = hpl_tree_first(tree); r && tree->nr < tree->max; r = next) {
-		unsigned int i = split_point(r, coarse);
+		unsigned int i = split_point(tree, r, coarse);
 		struct hpl_range *right;
 		unsigned long mid;
 
@@ -560,6 +673,7 @@ unsigned int hpl_tree_split(struct hpl_tree *tree)
 		if (!right)
 			break;
 		range_inherit(right, r);
+		right->exposed = r->exposed;
 		range_resize(r, r->start, mid);
 		r->age = 0;
 		nr++;
@@ -567,29 +681,48 @@ unsigned int hpl_tree_split(struct hpl_tree *tree)
 	return nr;
 }
 
-/*
- * If ranges are @crowded, neighbours merge unless they surely differ. Otherwise
- * both together may hold at most @coarsest pages.
- */
-static bool may_merge(const struct hpl_range *a, const struct hpl_range *b,
-		      bool crowded, unsigned long coarsest)
+/* Whether enough is known of @r to find it like a neighbour. */
+static bool known(const struct hpl_tree *tree, const struct hpl_range *r)
 {
-	struct hpl_counts ca = hpl_range_sum(a), cb = hpl_range_sum(b);
+	return hpl_range_sum(r).tried >= HPL_MERGE_MIN_SAMPLES * HPL_SAMPLE_ONE &&
+	       (tree->evidence != HPL_EVENTS ||
+		r->exposed >= HPL_MERGE_MIN_MS * HPL_SAMPLE_ONE);
+}
+
+/*
+ * If there are too many ranges, neighbours merge unless they surely differ.
+ * Otherwise both together may hold at most @coarsest pages.
+ */
+static bool may_merge(const struct hpl_tree *tree, const struct hpl_range *a,
+		      const struct hpl_range *b, unsigned long coarsest)
+{
+	u32 seen_a = hpl_range_sum(a).seen, seen_b = hpl_range_sum(b).seen;
 	const u32 enough = HPL_MERGE_MIN_SAMPLES * HPL_SAMPLE_ONE;
+	u64 z2;
 
 	if (a->end != b->start)
 		return false;
-	if (crowded)
-		return z_squared(ca, cb) < HPL_SPLIT_SIGMA_SQUARED;
+	z2 = z_squared(tree->evidence, part_heat(tree, a, a->start, a->end),
+		       part_heat(tree, b, b->start, b->end));
+	if (tree->nr > tree->max)
+		return z2 < HPL_SPLIT_SIGMA_SQUARED;
 	if (hpl_range_resident(a) + hpl_range_resident(b) > coarsest)
 		return false;
-	if (ca.tried < enough && cb.tried < enough)
+	if (!known(tree, a) && !known(tree, b))
 		return min(a->age, b->age) >= HPL_MERGE_MIN_AGE;
-	if (ca.tried < enough || cb.tried < enough)
+	if (!known(tree, a) || !known(tree, b))
 		return false;
-	if (!ca.seen && !cb.seen)
+	if (!seen_a && !seen_b)
 		return true;
-	return ca.seen >= enough && cb.seen >= enough && !z_squared(ca, cb);
+	return seen_a >= enough && seen_b >= enough && !z2;
+}
+
+/* The mean exposure of @a and @b, by pages. */
+static u32 exposed_together(const struct hpl_range *a, const struct hpl_range *b)
+{
+	u64 na = range_pages(a), nb = range_pages(b);
+
+	return div64_u64(a->exposed * na + b->exposed * nb, na + nb);
 }
 
 /**
@@ -611,10 +744,11 @@ unsigned int hpl_tree_merge(struct hpl_tree *tree)
 	while (r && (next = hpl_range_next(r))) {
 		struct hpl_range left = *r;
 
-		if (!may_merge(r, next, tree->nr > tree->max, coarse)) {
+		if (!may_merge(tree, r, next, coarse)) {
 			r = next;
 			continue;
 		}
+		r->exposed = exposed_together(r, next);
 		r->end = next->end;
 		r->age = min(r->age, next->age);
 		memset(r->sub, 0, sizeof(r->sub));

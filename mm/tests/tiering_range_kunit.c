@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * HPlacement: KUnit tests of range trees, policy and lifecycle
+ * HPlacement: KUnit tests of range trees, policy, rings and lifecycle
  *
  * Trees and policy are tested more thoroughly on the host, by
  * tools/testing/tiering_range/; here it is seen that they do the same with the
@@ -15,6 +15,7 @@
 
 #include "../tiering_range_internal.h"
 #include "../tiering_range.h"
+#include "../tiering_range_ring.h"
 
 #define PAGES(n)	((unsigned long)(n) << PAGE_SHIFT)
 
@@ -24,7 +25,7 @@ static int hpl_tree_case_init(struct kunit *test)
 
 	if (!tree)
 		return -ENOMEM;
-	hpl_tree_init(tree, 64);
+	hpl_tree_init(tree, 64, HPL_BITS);
 	test->priv = tree;
 	return 0;
 }
@@ -134,11 +135,31 @@ static void hpl_tree_keeps_account_of_moves(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, hpl_range_resident(r), 400);
 }
 
+static void hpl_tree_splits_by_events(struct kunit *test)
+{
+	struct hpl_tree *tree = test->priv;
+	struct hpl_range *r;
+	unsigned int i;
+
+	tree->evidence = HPL_EVENTS;
+	r = one_range(test, 512);
+	feed(test, 0, 512, 64, 0);
+	hpl_tree_expose(tree, 500 * HPL_SAMPLE_ONE);
+	for (i = 0; i < 100; i++)
+		hpl_range_event(r, PAGES(i % 8 ? 384 + i : 3 * i));
+	KUNIT_ASSERT_EQ(test, hpl_tree_split(tree), 1);
+	KUNIT_EXPECT_EQ(test, r->end, PAGES(384));
+	KUNIT_EXPECT_EQ(test, hpl_range_sum(r).hit, 13 * HPL_SAMPLE_ONE);
+	KUNIT_EXPECT_EQ(test, hpl_range_next(r)->exposed, r->exposed);
+	KUNIT_EXPECT_EQ(test, hpl_tree_merge(tree), 0);
+}
+
 static struct kunit_case hpl_tree_cases[] = {
 	KUNIT_CASE(hpl_tree_covers_spans),
 	KUNIT_CASE(hpl_tree_splits_and_merges),
 	KUNIT_CASE(hpl_tree_respects_its_bound),
 	KUNIT_CASE(hpl_tree_keeps_account_of_moves),
+	KUNIT_CASE(hpl_tree_splits_by_events),
 	{}
 };
 
@@ -226,6 +247,72 @@ static struct kunit_suite hpl_policy_suite = {
 	.test_cases = hpl_policy_cases,
 };
 
+static int hpl_ring_case_init(struct kunit *test)
+{
+	struct hpl_ring *ring = kunit_kzalloc(test, sizeof(*ring), GFP_KERNEL);
+
+	if (!ring)
+		return -ENOMEM;
+	ring->samples = kunit_kcalloc(test, HPL_RING_SAMPLES,
+				      sizeof(*ring->samples), GFP_KERNEL);
+	test->priv = ring;
+	return ring->samples ? 0 : -ENOMEM;
+}
+
+static void hpl_ring_keeps_the_order(struct kunit *test)
+{
+	struct hpl_ring *ring = test->priv;
+	struct hpl_sample s;
+	unsigned int i, j;
+
+	/* So that the counters wrap around amid the test. */
+	ring->head = UINT_MAX - 10;
+	ring->tail = ring->head;
+	for (i = 0; i < 3 * HPL_RING_SAMPLES; i += 1000) {
+		for (j = i; j < i + 1000; j++)
+			hpl_ring_push(ring, j, ~j);
+		KUNIT_ASSERT_EQ(test, hpl_ring_count(ring), 1000);
+		for (j = i; j < i + 1000; j++) {
+			s = hpl_ring_pop(ring);
+			KUNIT_ASSERT_EQ(test, s.mm, j);
+			KUNIT_ASSERT_EQ(test, s.addr, ~j);
+		}
+		KUNIT_ASSERT_EQ(test, hpl_ring_count(ring), 0);
+	}
+	KUNIT_EXPECT_EQ(test, ring->nr_dropped, 0);
+}
+
+static void hpl_ring_drops_what_is_too_much(struct kunit *test)
+{
+	struct hpl_ring *ring = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < HPL_RING_SAMPLES + 7; i++)
+		hpl_ring_push(ring, 1, i);
+	KUNIT_EXPECT_EQ(test, ring->nr_dropped, 7);
+	KUNIT_EXPECT_EQ(test, hpl_ring_count(ring), HPL_RING_SAMPLES);
+	/* The oldest are kept; and once there is room, there is. */
+	KUNIT_EXPECT_EQ(test, hpl_ring_pop(ring).addr, 0);
+	hpl_ring_push(ring, 1, 0xabc);
+	KUNIT_EXPECT_EQ(test, ring->nr_dropped, 7);
+	for (i = 1; i < HPL_RING_SAMPLES; i++)
+		KUNIT_EXPECT_EQ(test, hpl_ring_pop(ring).addr, i);
+	KUNIT_EXPECT_EQ(test, hpl_ring_pop(ring).addr, 0xabc);
+	KUNIT_EXPECT_EQ(test, hpl_ring_count(ring), 0);
+}
+
+static struct kunit_case hpl_ring_cases[] = {
+	KUNIT_CASE(hpl_ring_keeps_the_order),
+	KUNIT_CASE(hpl_ring_drops_what_is_too_much),
+	{}
+};
+
+static struct kunit_suite hpl_ring_suite = {
+	.name = "hpl_ring",
+	.init = hpl_ring_case_init,
+	.test_cases = hpl_ring_cases,
+};
+
 static void hpl_life_is_off_at_first(struct kunit *test)
 {
 	KUNIT_EXPECT_FALSE(test, hpl_enabled());
@@ -263,6 +350,25 @@ static void hpl_life_demotes_only_what_it_knows(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, hpl_enable(false), 0);
 }
 
+/* Which source is in use depends on the machine, and on its having tiers. */
+static void hpl_life_has_a_choice_of_sources(struct kunit *test)
+{
+	KUNIT_EXPECT_STREQ(test, hpl_source_in_use(), "none");
+	KUNIT_EXPECT_EQ(test, hpl_source_choice(), HPL_CHOICE_AUTO);
+	KUNIT_ASSERT_EQ(test, hpl_source_choose(HPL_CHOICE_ABIT), 0);
+	KUNIT_EXPECT_STREQ(test, hpl_source_in_use(), "none");
+	KUNIT_ASSERT_EQ(test, hpl_enable(true), 0);
+	/* Works or is refused; HPlacement goes on either way. */
+	if (hpl_source_choose(HPL_CHOICE_PEBS))
+		KUNIT_EXPECT_EQ(test, hpl_source_choice(), HPL_CHOICE_ABIT);
+	else
+		KUNIT_EXPECT_EQ(test, hpl_source_choice(), HPL_CHOICE_PEBS);
+	KUNIT_EXPECT_TRUE(test, hpl_enabled());
+	KUNIT_EXPECT_EQ(test, hpl_source_choose(HPL_CHOICE_AUTO), 0);
+	KUNIT_EXPECT_EQ(test, hpl_enable(false), 0);
+	KUNIT_EXPECT_STREQ(test, hpl_source_in_use(), "none");
+}
+
 /* What it has no answer for is not moved. */
 static void hpl_life_knows_what_may_move(struct kunit *test)
 {
@@ -287,6 +393,7 @@ static struct kunit_case hpl_life_cases[] = {
 	KUNIT_CASE(hpl_life_is_off_at_first),
 	KUNIT_CASE_SLOW(hpl_life_starts_and_stops),
 	KUNIT_CASE(hpl_life_demotes_only_what_it_knows),
+	KUNIT_CASE(hpl_life_has_a_choice_of_sources),
 	KUNIT_CASE(hpl_life_knows_what_may_move),
 	{}
 };
@@ -296,4 +403,5 @@ static struct kunit_suite hpl_life_suite = {
 	.test_cases = hpl_life_cases,
 };
 
-kunit_test_suites(&hpl_tree_suite, &hpl_policy_suite, &hpl_life_suite);
+kunit_test_suites(&hpl_tree_suite, &hpl_policy_suite, &hpl_ring_suite,
+		  &hpl_life_suite);

@@ -7,22 +7,28 @@
 
 #include <linux/tracepoint.h>
 
-/* One epoch of HPlacement: what was known, decided and spent. */
+struct hpl_epoch;
+
+/*
+ * One epoch of HPlacement: what was known, decided and spent. The interval is
+ * that of accessed bits, the period that of counted events; the other one is 0.
+ */
 TRACE_EVENT(hpl_epoch,
 
 	TP_PROTO(unsigned int nr_mms, unsigned int nr_ranges,
-		 unsigned int nr_samples, unsigned int interval_us,
-		 unsigned long nr_promote, unsigned long nr_promoted,
-		 unsigned long nr_demoted, u64 sample_ns, u64 classify_ns),
+		 const struct hpl_epoch *epoch, unsigned long nr_promote,
+		 unsigned long nr_promoted, unsigned long nr_demoted,
+		 u64 sample_ns, u64 classify_ns),
 
-	TP_ARGS(nr_mms, nr_ranges, nr_samples, interval_us, nr_promote,
-		nr_promoted, nr_demoted, sample_ns, classify_ns),
+	TP_ARGS(nr_mms, nr_ranges, epoch, nr_promote, nr_promoted, nr_demoted,
+		sample_ns, classify_ns),
 
 	TP_STRUCT__entry(
 		__field(unsigned int, nr_mms)
 		__field(unsigned int, nr_ranges)
 		__field(unsigned int, nr_samples)
 		__field(unsigned int, interval_us)
+		__field(unsigned int, period)
 		__field(unsigned long, nr_promote)
 		__field(unsigned long, nr_promoted)
 		__field(unsigned long, nr_demoted)
@@ -33,8 +39,9 @@ TRACE_EVENT(hpl_epoch,
 	TP_fast_assign(
 		__entry->nr_mms = nr_mms;
 		__entry->nr_ranges = nr_ranges;
-		__entry->nr_samples = nr_samples;
-		__entry->interval_us = interval_us;
+		__entry->nr_samples = epoch->nr_samples;
+		__entry->interval_us = epoch->interval_us;
+		__entry->period = epoch->period;
 		__entry->nr_promote = nr_promote;
 		__entry->nr_promoted = nr_promoted;
 		__entry->nr_demoted = nr_demoted;
@@ -42,9 +49,9 @@ TRACE_EVENT(hpl_epoch,
 		__entry->classify_ns = classify_ns;
 	),
 
-	TP_printk("mms=%u ranges=%u samples=%u interval_us=%u promote=%lu promoted=%lu demoted=%lu sample_ns=%llu classify_ns=%llu",
+	TP_printk("mms=%u ranges=%u samples=%u interval_us=%u period=%u promote=%lu promoted=%lu demoted=%lu sample_ns=%llu classify_ns=%llu",
 		  __entry->nr_mms, __entry->nr_ranges, __entry->nr_samples,
-		  __entry->interval_us, __entry->nr_promote,
+		  __entry->interval_us, __entry->period, __entry->nr_promote,
 		  __entry->nr_promoted, __entry->nr_demoted,
 		  __entry->sample_ns, __entry->classify_ns)
 );

@@ -42,8 +42,8 @@ static void check_valid(struct hpl_tree *tree)
 		for (i = 0; i < HPL_NR_SUBS; i++) {
 			const struct hpl_counts *c = &r->sub[i];
 
-			EXPECT(c->hit <= c->seen && c->fast <= c->seen &&
-			       c->seen <= c->tried);
+			EXPECT(c->fast <= c->seen && c->seen <= c->tried);
+			EXPECT(tree->evidence == HPL_EVENTS || c->hit <= c->seen);
 		}
 		EXPECT(hpl_range_fast(r) <= hpl_range_resident(r));
 		EXPECT(hpl_range_resident(r) <= (r->end - r->start) >> PAGE_SHIFT);
@@ -133,12 +133,17 @@ static void do_count(struct hpl_tree *tree, unsigned int nr)
 		struct hpl_range *r = hpl_tree_find(tree, page << PAGE_SHIFT);
 		bool seen = rnd_below(8);
 		bool hit = seen && !rnd_below(page >> stripe & 1 ? 16 : 1);
+		bool event = tree->evidence == HPL_EVENTS;
 
 		EXPECT_EQ(!!r, covered[page]);
-		if (r)
-			hpl_range_count(r, page << PAGE_SHIFT, seen, hit,
-					seen && rnd_below(2));
+		if (!r)
+			continue;
+		hpl_range_count(r, page << PAGE_SHIFT, seen, hit && !event,
+				seen && rnd_below(2));
+		if (hit && event)
+			hpl_range_event(r, page << PAGE_SHIFT);
 	}
+	hpl_tree_expose(tree, rnd_below(100) * HPL_SAMPLE_ONE);
 }
 
 /* Like @before, save for rounding down at @nr places. */
@@ -211,12 +216,12 @@ static void step(struct hpl_tree *tree)
 	alloc_fail_share = 0;
 }
 
-static void fuzz_tree_against_model(void)
+static void fuzz(enum hpl_evidence evidence)
 {
 	struct hpl_tree tree;
 	unsigned long i, most = 0;
 
-	hpl_tree_init(&tree, 100);
+	hpl_tree_init(&tree, 100, evidence);
 	memset(covered, 0, sizeof(covered));
 	for (i = 0; i < test_steps; i++) {
 		step(&tree);
@@ -232,7 +237,18 @@ static void fuzz_tree_against_model(void)
 	hpl_tree_destroy(&tree);
 }
 
+static void fuzz_tree_against_model(void)
+{
+	fuzz(HPL_BITS);
+}
+
+static void fuzz_tree_of_events_against_model(void)
+{
+	fuzz(HPL_EVENTS);
+}
+
 const struct test fuzz_tests[] = {
 	TEST(fuzz_tree_against_model),
+	TEST(fuzz_tree_of_events_against_model),
 	{}
 };

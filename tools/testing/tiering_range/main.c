@@ -3,6 +3,7 @@
  * HPlacement: host tests of mm/tiering_range_tree.c and _policy.c, in KTAP
  */
 #include <getopt.h>
+#include <math.h>
 #include <stdarg.h>
 
 #include "test.h"
@@ -37,6 +38,21 @@ u64 rnd_below(u64 limit)
 double rnd_unit(void)
 {
 	return (rnd() >> 11) * 0x1p-53;
+}
+
+/* Counts unit intervals of exponential length; normal where that takes long. */
+u64 rnd_poisson(double mean)
+{
+	double sum = 0;
+	u64 n = 0;
+
+	if (mean > 1000)
+		return fmax(0, mean + sqrt(mean) *
+			    sqrt(-2 * log(1 - rnd_unit())) *
+			    cos(2 * M_PI * rnd_unit()));
+	while ((sum -= log(1 - rnd_unit())) < mean)
+		n++;
+	return n;
 }
 
 void *kzalloc(size_t size, gfp_t gfp)

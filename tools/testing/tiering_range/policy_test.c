@@ -2,6 +2,8 @@
 /*
  * HPlacement: tests of the decisions what to move and how much to sample
  */
+#include <math.h>
+
 #include "test.h"
 
 static const struct hpl_costs cheap = {
@@ -245,6 +247,147 @@ static void policy_same_input_same_plan(void)
 	}
 }
 
+/* 1000 resident pages with @events sampled in a second at the default period. */
+static struct hpl_candidate counted(unsigned int owner, unsigned int events,
+				    unsigned long nr_fast)
+{
+	struct hpl_candidate c = cand(owner, 32, 0, nr_fast);
+
+	c.counts.hit = events * HPL_SAMPLE_ONE;
+	c.exposed = 1000 * HPL_SAMPLE_ONE;
+	return c;
+}
+
+static const struct hpl_costs cheap_events = {
+	.nr_budget = 1000000,
+	.evidence = HPL_EVENTS,
+	.page_ns = 5000,
+};
+
+static void policy_exchanges_by_events(void)
+{
+	struct hpl_candidate c[] = { counted(0, 50, 1000), counted(1, 3, 1000),
+				     counted(2, 400, 0), counted(3, 1, 0) };
+	struct hpl_candidate noise[] = { counted(0, 90, 1000),
+					 counted(1, 110, 0) };
+	struct hpl_candidate unlooked[] = { counted(0, 0, 1000),
+					    counted(1, 400, 0) };
+	struct hpl_costs costs = cheap_events;
+
+	costs.nr_budget = 700;
+	EXPECT_EQ(hpl_policy_plan(c, 4, &costs), 700);
+	EXPECT_EQ(of(c, 4, 2)->nr_promote, 700);
+	EXPECT_EQ(of(c, 4, 1)->nr_demote, 700);
+	EXPECT_EQ(hpl_policy_plan(noise, 2, &cheap_events), 0);
+	/* Where nobody has looked how much is resident. */
+	unlooked[1].counts.seen = 15 * HPL_SAMPLE_ONE;
+	EXPECT_EQ(hpl_policy_plan(unlooked, 2, &cheap_events), 0);
+}
+
+/* The same rate counts the same, however long and densely it was sampled. */
+static void policy_weighs_events_by_exposure(void)
+{
+	struct hpl_candidate c[] = { counted(0, 200, 1000), counted(1, 200, 0) };
+
+	EXPECT_EQ(hpl_policy_plan(c, 2, &cheap_events), 0);
+	c[0].exposed *= 4;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &cheap_events), 1000);
+	/* Or on fewer pages. */
+	c[0] = counted(0, 200, 1000);
+	c[1] = counted(1, 200, 0);
+	c[1].nr_slow = 250;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &cheap_events), 250);
+}
+
+static void policy_moves_only_what_pays_by_events(void)
+{
+	struct hpl_candidate c[] = { counted(0, 0, 1000), counted(1, 100, 0) };
+	struct hpl_costs costs = cheap_events;
+
+	/*
+	 * 100 samples a second on 1000 pages are 409.6 accesses to each, so
+	 * 4096 in 10 s, which save 53 ns each: 217,088 ns.
+	 */
+	costs.page_ns = 217088 / 4 + 1000;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 0);
+	costs.page_ns = 217088 / 4 - 1000;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 1000);
+	/* Free memory needs no second page, but more than chance. */
+	costs.nr_free = 1000;
+	costs.page_ns = 217088 / 2 - 1000;
+	c[1] = counted(1, 100, 0);
+	EXPECT_EQ(hpl_policy_plan(c + 1, 1, &costs), 1000);
+	c[1] = counted(1, 3, 0);
+	costs.page_ns = 1;
+	EXPECT_EQ(hpl_policy_plan(c + 1, 1, &costs), 0);
+}
+
+/* As policy_keeps_its_promises(), by events. */
+static void policy_keeps_its_promises_by_events(void)
+{
+	unsigned int round, i, n;
+
+	for (round = 0; round < 3000; round++) {
+		unsigned long promote = 0, demote = 0, planned;
+		double coldest = INFINITY, hottest = 0;
+		struct hpl_candidate c[64];
+		struct hpl_costs costs = {
+			.nr_free = rnd_below(4) ? 0 : rnd_below(20000),
+			.nr_budget = rnd_below(100000),
+			.evidence = HPL_EVENTS,
+			.page_ns = rnd_below(400000),
+		};
+
+		n = 1 + rnd_below(64);
+		for (i = 0; i < n; i++) {
+			c[i] = counted(i, rnd_below(rnd_below(2) ? 50 : 200000),
+				       rnd_below(1001));
+			c[i].exposed = rnd_below(4) ? rnd_below(800000) : 0;
+			c[i].counts.seen = rnd_below(64 * HPL_SAMPLE_ONE);
+		}
+		planned = hpl_policy_plan(c, n, &costs);
+		for (i = 0; i < n; i++) {
+			double rate = c[i].counts.hit / fmax(c[i].exposed, 1e-9);
+
+			EXPECT(c[i].nr_promote <= c[i].nr_slow);
+			EXPECT(c[i].nr_demote <= c[i].nr_fast);
+			EXPECT(!c[i].nr_promote || !c[i].nr_demote);
+			if (c[i].nr_promote && rate < coldest)
+				coldest = rate;
+			if (c[i].nr_demote && rate > hottest)
+				hottest = rate;
+			promote += c[i].nr_promote;
+			demote += c[i].nr_demote;
+		}
+		EXPECT_EQ(planned, promote);
+		EXPECT(promote <= costs.nr_budget);
+		EXPECT(promote <= demote + costs.nr_free);
+		EXPECT(demote <= promote);
+		EXPECT(!demote || hottest < coldest);
+	}
+}
+
+static void policy_period_follows_the_budget(void)
+{
+	unsigned int shift = 0, i;
+
+	/* Twice the budget, three quarters of it by sampling. */
+	EXPECT_EQ(hpl_policy_period(0, 1500000, 2000000, 1000000), 1);
+	/* By other things: a longer period would not help. */
+	EXPECT_EQ(hpl_policy_period(0, 900000, 2000000, 1000000), 0);
+	/* Within it; with room for twice as many samples, and as much again. */
+	EXPECT_EQ(hpl_policy_period(3, 900000, 1000000, 1000000), 3);
+	EXPECT_EQ(hpl_policy_period(3, 200000, 250000, 1000000), 3);
+	EXPECT_EQ(hpl_policy_period(3, 200000, 249999, 1000000), 2);
+	EXPECT_EQ(hpl_policy_period(0, 0, 0, 1000000), 0);
+	EXPECT_EQ(hpl_policy_period(8, 1000, 1000, 10), 8);
+	/* 100 times too dear at first: it settles, and does not swing. */
+	for (i = 0; i < 20; i++)
+		shift = hpl_policy_period(shift, 100000000 >> shift,
+					  100000000 >> shift, 1000000);
+	EXPECT_EQ(shift, 7);
+}
+
 static void policy_samples_follow_the_budget(void)
 {
 	unsigned int nr = 1024, i;
@@ -316,6 +459,11 @@ const struct test policy_tests[] = {
 	TEST(policy_ranks_the_coldest_first),
 	TEST(policy_knows_who_has_fast_memory),
 	TEST(policy_same_input_same_plan),
+	TEST(policy_exchanges_by_events),
+	TEST(policy_weighs_events_by_exposure),
+	TEST(policy_moves_only_what_pays_by_events),
+	TEST(policy_keeps_its_promises_by_events),
+	TEST(policy_period_follows_the_budget),
 	TEST(policy_samples_follow_the_budget),
 	TEST(policy_interval_adapts),
 	TEST(policy_interval_lets_hot_pages_move),

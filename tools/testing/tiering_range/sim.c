@@ -15,12 +15,22 @@
 #define MAX_PROCS	2
 #define MAX_BLOCKS	BIT(20)
 /* As mm/tiering_range.c and mm/tiering_range_sample.c have them. */
-#define MIN_AGE		2
+#define MIN_AGE		2U
+#define MAX_FAILURES	6U
 #define MAX_RANGES	1024
 /* 1% of a CPU at half a microsecond a sample. */
 #define NR_SAMPLES	2000
 /* CPU time to move a page, as the emulated machine measures it. */
 #define PAGE_NS		10000
+/* As mm/tiering_range_sample.c has them, for events. */
+#define LOOKS_KNOWN	32
+#define LOOKS_PER_RANGE	12U
+#define LOOKS_MAX	1024
+/* Events an epoch: 1% of a CPU at 200 ns each is 5000 of them, times the CPUs. */
+#define NR_EVENTS	20000
+
+/* By what kind of samples the machines below find heat. */
+static enum hpl_evidence evidence;
 
 /**
  * struct proc - a simulated process
@@ -29,6 +39,7 @@
  * @rate: accesses per second to each page of a block
  * @fast: whether a block is on the fast tier
  * @hot: whether a block belongs to what is to be found
+ * @sum: accesses per second to all blocks before this one
  * @tree: its ranges
  */
 struct proc {
@@ -37,6 +48,7 @@ struct proc {
 	float *rate;
 	bool *fast;
 	bool *hot;
+	double *sum;
 	struct hpl_tree tree;
 };
 
@@ -49,6 +61,8 @@ struct proc {
  * @used: of these, in use
  * @budget: pages that an epoch may promote
  * @interval_us: the sampling interval
+ * @shift: the sampling period, in binary orders above HPL_PERIOD
+ * @stale: rates have changed since sums were made
  * @nr_promoted: blocks promoted so far
  * @nr_promoted_hot: of these, hot ones
  * @nr_demoted: blocks demoted so far
@@ -62,6 +76,8 @@ struct world {
 	unsigned long used;
 	unsigned long budget;
 	unsigned int interval_us;
+	unsigned int shift;
+	bool stale;
 	unsigned long nr_promoted;
 	unsigned long nr_promoted_hot;
 	unsigned long nr_demoted;
@@ -81,6 +97,8 @@ static void proc_add(unsigned long nr_blocks, float rate)
 	p->rate = malloc(nr_blocks * sizeof(*p->rate));
 	p->fast = calloc(nr_blocks, sizeof(*p->fast));
 	p->hot = calloc(nr_blocks, sizeof(*p->hot));
+	p->sum = malloc((nr_blocks + 1) * sizeof(*p->sum));
+	w.stale = true;
 	for (i = 0; i < nr_blocks; i++)
 		p->rate[i] = rate;
 	/* First touch: the head of the memory fills the fast tier. */
@@ -88,7 +106,7 @@ static void proc_add(unsigned long nr_blocks, float rate)
 		p->fast[i] = true;
 	span.start = p->base;
 	span.end = p->base + (nr_blocks * w.block_pages << PAGE_SHIFT);
-	hpl_tree_init(&p->tree, MAX_RANGES);
+	hpl_tree_init(&p->tree, MAX_RANGES, evidence);
 	EXPECT_EQ(hpl_tree_sync(&p->tree, &span, 1), 0);
 }
 
@@ -111,6 +129,7 @@ static void world_exit(void)
 		free(w.procs[i].rate);
 		free(w.procs[i].fast);
 		free(w.procs[i].hot);
+		free(w.procs[i].sum);
 		hpl_tree_destroy(&w.procs[i].tree);
 	}
 }
@@ -125,6 +144,7 @@ static void heat_up(struct proc *p, unsigned int from, unsigned int to,
 		p->rate[i] = rate;
 		p->hot[i] = true;
 	}
+	w.stale = true;
 }
 
 static void cool_down(struct proc *p, float rate)
@@ -135,6 +155,7 @@ static void cool_down(struct proc *p, float rate)
 		p->rate[i] = rate;
 		p->hot[i] = false;
 	}
+	w.stale = true;
 }
 
 static unsigned int weight(const struct hpl_range *r)
@@ -173,9 +194,91 @@ static void sample(struct proc *p, unsigned int nr, u64 *seen, u64 *hit)
 	}
 }
 
+/* Sum up the rates, and choose the period that they allow. */
+static void sum_up(void)
+{
+	double all = 0;
+	unsigned int i;
+
+	for (i = 0; i < w.nr_procs; i++) {
+		struct proc *p = &w.procs[i];
+		unsigned long b;
+
+		p->sum[0] = 0;
+		for (b = 0; b < p->nr_blocks; b++)
+			p->sum[b + 1] = p->sum[b] + p->rate[b] * w.block_pages;
+		all += p->sum[p->nr_blocks];
+	}
+	all *= EPOCH_MS / 1000. / HPL_PERIOD;
+	for (w.shift = 0; all > (double)NR_EVENTS * (1 << w.shift) &&
+	     w.shift < HPL_PERIOD_SHIFT_MAX; w.shift++)
+		;
+	w.stale = false;
+}
+
+/* The block of @p before which there are @at accesses per second. */
+static unsigned long block_of_sum(const struct proc *p, double at)
+{
+	unsigned long low = 0, high = p->nr_blocks;
+
+	while (high - low > 1) {
+		unsigned long mid = (low + high) / 2;
+
+		if (p->sum[mid] <= at)
+			low = mid;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static void look(struct proc *p)
+{
+	unsigned int most = max(LOOKS_MAX / p->tree.nr, LOOKS_PER_RANGE);
+	unsigned int left = LOOKS_MAX;
+	struct hpl_range *r;
+
+	for (r = hpl_tree_first(&p->tree); r; r = hpl_range_next(r)) {
+		u64 pages = (r->end - r->start) >> PAGE_SHIFT;
+		u32 tried = hpl_range_sum(r).tried / HPL_SAMPLE_ONE, n;
+
+		n = tried < LOOKS_KNOWN ? min(LOOKS_KNOWN - tried, most) : 0;
+		for (; n && left; n--, left--) {
+			unsigned long addr = r->start +
+					     (rnd_below(pages) << PAGE_SHIFT);
+
+			hpl_range_count(r, addr, true, false,
+					p->fast[block_of(p, addr)]);
+		}
+	}
+}
+
+static void sample_events(struct proc *p)
+{
+	double all, mean;
+	u64 n;
+
+	if (w.stale)
+		sum_up();
+	all = p->sum[p->nr_blocks];
+	mean = all * EPOCH_MS / 1000 / (HPL_PERIOD << w.shift);
+	for (n = mean > 0 ? rnd_poisson(mean) : 0; n; n--) {
+		unsigned long b = block_of_sum(p, rnd_unit() * all);
+		unsigned long addr = p->base +
+				     ((b * w.block_pages +
+				       rnd_below(w.block_pages)) << PAGE_SHIFT);
+		struct hpl_range *r = hpl_tree_find(&p->tree, addr);
+
+		if (r)
+			hpl_range_event(r, addr);
+	}
+	hpl_tree_expose(&p->tree, EPOCH_MS * HPL_SAMPLE_ONE >> w.shift);
+	look(p);
+}
+
 static unsigned int candidates(struct hpl_candidate *c)
 {
-	unsigned int i, nr = 0;
+	unsigned int i, n, nr = 0;
 	struct hpl_range *r;
 
 	for (i = 0; i < w.nr_procs; i++) {
@@ -183,19 +286,21 @@ static unsigned int candidates(struct hpl_candidate *c)
 
 		hpl_tree_decay(tree, EPOCH_MS);
 		hpl_tree_merge(tree);
-		hpl_tree_split(tree);
+		for (n = 0; n < 8 && hpl_tree_split(tree); n++)
+			;
 		EXPECT(tree->nr <= tree->max);
 		w.max_ranges = max(w.max_ranges, tree->nr);
 		for (r = hpl_tree_first(tree); r; r = hpl_range_next(r)) {
 			unsigned long fast = hpl_range_fast(r);
 
-			if (r->age < MIN_AGE)
+			if (r->age < MIN_AGE << min(r->failures, MAX_FAILURES))
 				continue;
 			c[nr++] = (struct hpl_candidate){
 				.owner = i,
 				.start = r->start,
 				.end = r->end,
 				.counts = hpl_range_sum(r),
+				.exposed = r->exposed,
 				.nr_fast = fast,
 				.nr_slow = hpl_range_resident(r) - fast,
 			};
@@ -211,6 +316,7 @@ static void move(const struct hpl_candidate *c, unsigned long pages, bool promot
 	unsigned long first = block_of(p, c->start), done = 0, i;
 	unsigned long nr = block_of(p, c->end - 1) + 1 - first;
 	unsigned long from = rnd_below(nr);
+	struct hpl_range *r;
 
 	for (i = 0; i < nr && done < pages; i++) {
 		unsigned long b = first + (from + i) % nr;
@@ -224,7 +330,12 @@ static void move(const struct hpl_candidate *c, unsigned long pages, bool promot
 		w.nr_promoted_hot += promote && p->hot[b];
 		w.nr_demoted += !promote;
 	}
-	hpl_range_moved(hpl_tree_find(&p->tree, c->start), done, promote);
+	r = hpl_tree_find(&p->tree, c->start);
+	hpl_range_moved(r, done, promote);
+	if (!promote && done < pages)
+		hpl_range_moved(r, ULONG_MAX, promote);
+	r->failures = done ? 0 : r->failures + 1;
+	r->age = done ? r->age : 0;
 }
 
 static void epoch(void)
@@ -233,14 +344,19 @@ static void epoch(void)
 	struct hpl_costs costs = {
 		.nr_free = (w.capacity - w.used) * w.block_pages,
 		.nr_budget = w.budget,
+		.evidence = evidence,
 		.interval_us = w.interval_us,
 		.page_ns = PAGE_NS,
 	};
 	unsigned int i, nr;
 	u64 seen = 0, hit = 0;
 
-	for (i = 0; i < w.nr_procs; i++)
-		sample(&w.procs[i], NR_SAMPLES / w.nr_procs, &seen, &hit);
+	for (i = 0; i < w.nr_procs; i++) {
+		if (evidence == HPL_EVENTS)
+			sample_events(&w.procs[i]);
+		else
+			sample(&w.procs[i], NR_SAMPLES / w.nr_procs, &seen, &hit);
+	}
 	nr = candidates(c);
 	hpl_policy_plan(c, nr, &costs);
 	for (i = nr; i-- > 0; )
@@ -470,6 +586,7 @@ static void sim_scattered_pages_are_left(void)
 		w.procs[0].rate[i] = 450;
 		w.procs[0].hot[i] = true;
 	}
+	w.stale = true;
 	run(300);
 	EXPECT_IN(moved(), 0, 0.02);
 	world_exit();
@@ -499,6 +616,63 @@ static void sim_many_mappings(void)
 	world_exit();
 }
 
+/*
+ * Rates fall with the rank of a page: of the accesses to pages that are worth an
+ * exchange, how many become fast.
+ */
+static void sim_zipf(void)
+{
+	/* As the policy reckons: 53 ns a time for 10 s against four times a move. */
+	const double worth = 4. * PAGE_NS / 53 / 10;
+	struct proc *p;
+	unsigned long b;
+	double had = 0, best = 0;
+
+	world_init(GIB);
+	proc_add(w.capacity * 4, 0);
+	p = &w.procs[0];
+	/* Hottest at the end, which is slow at first; 10 M accesses a second. */
+	for (b = 0; b < p->nr_blocks; b++)
+		p->rate[p->nr_blocks - 1 - b] = 7.7e5 / (b + 1);
+	w.stale = true;
+	run(100);
+	for (b = 0; b < p->nr_blocks; b++) {
+		if (p->rate[b] < 2 * worth)
+			continue;
+		had += p->fast[b] ? p->rate[b] : 0;
+		best += p->rate[b];
+	}
+	EXPECT_IN(had / best, 0.95, 1);
+	world_exit();
+}
+
+/* The same by counted events: sooner, and no less sure. */
+static void by_events(void (*test)(void))
+{
+	evidence = HPL_EVENTS;
+	test();
+	evidence = HPL_BITS;
+}
+
+#define EVENTS_TEST(name) \
+	static void events_##name(void) { by_events(sim_##name); }
+
+EVENTS_TEST(finds_the_hot_set_1_gib)
+EVENTS_TEST(finds_the_hot_set_64_gib)
+EVENTS_TEST(finds_the_hot_set_1_tib)
+EVENTS_TEST(finds_the_hot_set_4_tib)
+EVENTS_TEST(finds_a_needle)
+EVENTS_TEST(uniform_access_moves_nothing)
+EVENTS_TEST(idle_moves_nothing)
+EVENTS_TEST(hot_set_already_fast_stays)
+EVENTS_TEST(follows_a_hot_set_that_moves)
+EVENTS_TEST(demotes_the_warm)
+EVENTS_TEST(uses_free_memory)
+EVENTS_TEST(two_processes)
+EVENTS_TEST(scattered_pages_are_left)
+EVENTS_TEST(many_mappings)
+EVENTS_TEST(zipf)
+
 const struct test sim_tests[] = {
 	TEST(sim_finds_the_hot_set_1_gib),
 	TEST(sim_finds_the_hot_set_64_gib),
@@ -514,5 +688,21 @@ const struct test sim_tests[] = {
 	TEST(sim_two_processes),
 	TEST(sim_scattered_pages_are_left),
 	TEST(sim_many_mappings),
+	TEST(sim_zipf),
+	TEST(events_finds_the_hot_set_1_gib),
+	TEST(events_finds_the_hot_set_64_gib),
+	TEST(events_finds_the_hot_set_1_tib),
+	TEST(events_finds_the_hot_set_4_tib),
+	TEST(events_finds_a_needle),
+	TEST(events_uniform_access_moves_nothing),
+	TEST(events_idle_moves_nothing),
+	TEST(events_hot_set_already_fast_stays),
+	TEST(events_follows_a_hot_set_that_moves),
+	TEST(events_demotes_the_warm),
+	TEST(events_uses_free_memory),
+	TEST(events_two_processes),
+	TEST(events_scattered_pages_are_left),
+	TEST(events_many_mappings),
+	TEST(events_zipf),
 	{}
 };

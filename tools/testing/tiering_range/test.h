@@ -58,6 +58,7 @@ void rnd_seed(u64 seed);
 u64 rnd(void);
 u64 rnd_below(u64 limit);
 double rnd_unit(void);
+u64 rnd_poisson(double mean);
 
 /* kzalloc() fails with this probability; live objects. */
 extern double alloc_fail_share;

@@ -47,6 +47,21 @@ static inline u64 div_u64(u64 dividend, u32 divisor)
 	return dividend / divisor;
 }
 
+/* The largest integer whose square is at most @x. */
+static inline u32 int_sqrt64(u64 x)
+{
+	u64 root = 0, bit;
+
+	for (bit = 1ULL << 31; bit; bit >>= 1)
+		if ((root + bit) * (root + bit) <= x)
+			root += bit;
+	return root;
+}
+
+#ifndef U32_MAX
+#define U32_MAX	((u32)~0U)
+#endif
+
 #define rb_entry_safe(ptr, type, member)				\
 	({								\
 		typeof(ptr) ____ptr = (ptr);				\

@@ -14,7 +14,7 @@ static struct hpl_range *one_range(unsigned long start, unsigned long end)
 {
 	const struct hpl_span span = { start, end };
 
-	hpl_tree_init(&tree, 64);
+	hpl_tree_init(&tree, 64, HPL_BITS);
 	EXPECT_EQ(hpl_tree_sync(&tree, &span, 1), 0);
 	EXPECT_EQ(tree.nr, 1);
 	return hpl_tree_first(&tree);
@@ -44,7 +44,7 @@ static void tree_sync_covers_cuts_and_grows(void)
 		{ 0x10000, 0x20000 }, { 0x30000, 0x40000 }, { 0xb0000, 0xe0000 },
 	};
 
-	hpl_tree_init(&tree, 16);
+	hpl_tree_init(&tree, 16, HPL_BITS);
 	EXPECT_EQ(hpl_tree_sync(&tree, two, 2), 0);
 	EXPECT_EQ(tree.nr, 2);
 	EXPECT(!hpl_tree_find(&tree, 0xffff));
@@ -213,7 +213,7 @@ static void two_ranges(unsigned long gap)
 	const struct hpl_span spans[] = { { 0, KPAGES(256) },
 					  { KPAGES(256 + gap), KPAGES(512) } };
 
-	hpl_tree_init(&tree, 64);
+	hpl_tree_init(&tree, 64, HPL_BITS);
 	EXPECT_EQ(hpl_tree_sync(&tree, spans, 1), 0);
 	EXPECT_EQ(hpl_tree_sync(&tree, spans, 2), 0);
 	EXPECT_EQ(tree.nr, 2);
@@ -338,13 +338,32 @@ static void tree_age_saturates(void)
 	hpl_tree_destroy(&tree);
 }
 
-static double z2(struct hpl_counts a, struct hpl_counts b)
+static double z2_bits(struct hpl_heat a, struct hpl_heat b)
 {
-	double n1 = a.seen / 256. + 2, h1 = a.hit / 256. + 1;
-	double n2 = b.seen / 256. + 2, h2 = b.hit / 256. + 1;
+	double n1 = a.looks / 256. + 2, h1 = a.hits / 256. + 1;
+	double n2 = b.looks / 256. + 2, h2 = b.hits / 256. + 1;
 	double p = (h1 + h2) / (n1 + n2), d = h1 / n1 - h2 / n2;
 
 	return d * d / (p * (1 - p) * (1 / n1 + 1 / n2));
+}
+
+static double z2_events(struct hpl_heat a, struct hpl_heat b)
+{
+	double k1 = a.hits / 256., k2 = b.hits / 256., n = k1 + k2;
+	double f = (double)a.looks / (a.looks + b.looks), d = k1 - n * f;
+	double s = sqrt((k1 + .375) * (1 - f)) - sqrt((k2 + .375) * f);
+
+	return fmin(d * d / (n * f * (1 - f)), 4 * s * s);
+}
+
+/* Whether both orders of @a and @b are told apart as by @truth; -1: too near. */
+static int agrees(enum hpl_evidence evidence, struct hpl_heat a,
+		  struct hpl_heat b, double truth, unsigned int square)
+{
+	if (fabs(truth - square) < 0.1 * square)
+		return -1;
+	return hpl_heat_differs(evidence, a, b, square) == (truth > square) &&
+	       hpl_heat_differs(evidence, b, a, square) == (truth > square);
 }
 
 /*
@@ -356,30 +375,97 @@ static void tree_significance_is_right(void)
 	unsigned int i, wrong = 0, compared = 0;
 
 	for (i = 0; i < 200000; i++) {
-		struct hpl_counts a = {}, b = {};
 		unsigned int square = 1 + rnd_below(32);
-		double p = rnd_unit(), q = i & 1 ? p : rnd_unit(), truth;
+		double p = rnd_unit(), q = i & 1 ? p : rnd_unit();
+		struct hpl_heat a, b;
+		int right;
 
-		a.seen = (1UL << (4 + rnd_below(22))) * (1 + rnd_unit()) - 1;
-		b.seen = (1UL << (4 + rnd_below(22))) * (1 + rnd_unit()) - 1;
-		a.hit = a.seen * p;
-		b.hit = b.seen * (i & 2 ? q : q * p * p * p);
-		a.tried = a.seen;
-		b.tried = b.seen;
-		truth = z2(a, b);
-		/* Near the threshold either answer is as good. */
-		if (fabs(truth - square) < 0.1 * square)
+		a.looks = (1UL << (4 + rnd_below(22))) * (1 + rnd_unit()) - 1;
+		b.looks = (1UL << (4 + rnd_below(22))) * (1 + rnd_unit()) - 1;
+		a.hits = a.looks * p;
+		b.hits = b.looks * (i & 2 ? q : q * p * p * p);
+		right = agrees(HPL_BITS, a, b, z2_bits(a, b), square);
+		if (right < 0)
 			continue;
 		compared++;
-		if (hpl_counts_differ(a, b, square) == (truth > square) &&
-		    hpl_counts_differ(b, a, square) == (truth > square))
+		if (right || ++wrong >= 5)
 			continue;
-		if (++wrong < 5)
-			printf("# hit/seen %u/%u and %u/%u: z^2 %.3f against %u\n",
-			       a.hit, a.seen, b.hit, b.seen, truth, square);
+		printf("# hits/looks %lu/%lu and %lu/%lu: z^2 %.3f against %u\n",
+		       a.hits, a.looks, b.hits, b.looks, z2_bits(a, b), square);
 	}
 	EXPECT(compared > 100000);
 	EXPECT_EQ(wrong, 0);
+}
+
+/* So does that of events, for exposures up to a thousand times apart. */
+static void tree_significance_of_events_is_right(void)
+{
+	unsigned int i, wrong = 0, compared = 0;
+
+	for (i = 0; i < 200000; i++) {
+		/* Pages from 16 to 4 TiB, exposed for up to 3 s. */
+		double pages = exp2(4 + 26 * rnd_unit());
+		double ratio = exp2(20 * rnd_unit() - 10);
+		double events = exp2(18 * rnd_unit()), other = exp2(8 * rnd_unit());
+		unsigned int square = 1 + rnd_below(32);
+		struct hpl_heat a, b;
+		int right;
+
+		a.looks = 1 + pages * 3000 * 256;
+		b.looks = 1 + pages * 3000 * 256 * ratio;
+		a.hits = 256 * events;
+		b.hits = 256 * events * ratio * (i & 1 ? 1 : other);
+		/* Parts of an event, as fading leaves them, are rounded. */
+		if (b.hits > 1UL << 28 || a.hits < 1024 || b.hits < 1024)
+			continue;
+		right = agrees(HPL_EVENTS, a, b, z2_events(a, b), square);
+		if (right < 0)
+			continue;
+		compared++;
+		if (right || ++wrong >= 5)
+			continue;
+		printf("# hits/looks %lu/%lu and %lu/%lu: z^2 %.3f against %u\n",
+		       a.hits, a.looks, b.hits, b.looks, z2_events(a, b), square);
+	}
+	EXPECT(compared > 100000);
+	EXPECT_EQ(wrong, 0);
+	EXPECT(!hpl_heat_differs(HPL_EVENTS, (struct hpl_heat){},
+				 (struct hpl_heat){}, 1));
+}
+
+/*
+ * What chance alone does: of pairs of equal rate, about as many are taken to
+ * differ as a normal distribution would have, or fewer, however few events and
+ * however unequal the exposures.
+ */
+static double told_apart(double events, double share, double times)
+{
+	unsigned int i, n = 200000, differ = 0;
+
+	for (i = 0; i < n; i++) {
+		struct hpl_heat a = { 256 * rnd_poisson(events * share * times),
+				      256000 * share };
+		struct hpl_heat b = { 256 * rnd_poisson(events * (1 - share)),
+				      256000 * (1 - share) };
+
+		differ += hpl_heat_differs(HPL_EVENTS, a, b, 9);
+	}
+	return (double)differ / n;
+}
+
+static void tree_chance_makes_no_difference(void)
+{
+	/* 0.27% are beyond 3 sigma. */
+	EXPECT_IN(told_apart(4, .5, 1), 0, 0.003);
+	EXPECT_IN(told_apart(20, .25, 1), 0, 0.004);
+	EXPECT_IN(told_apart(20, .02, 1), 0, 0.004);
+	EXPECT_IN(told_apart(200, .5, 1), 0.001, 0.004);
+	EXPECT_IN(told_apart(200, .25, 1), 0.001, 0.004);
+	EXPECT_IN(told_apart(200, .02, 1), 0, 0.004);
+	EXPECT_IN(told_apart(5000, .1, 1), 0.001, 0.004);
+	/* And what is nine times as hot is found. */
+	EXPECT_IN(told_apart(20, .5, 9), 0.99, 1);
+	EXPECT_IN(told_apart(200, .1, 9), 0.99, 1);
 }
 
 static void tree_huge_counts_do_not_overflow(void)
@@ -399,6 +485,108 @@ static void tree_huge_counts_do_not_overflow(void)
 	EXPECT_EQ(hpl_tree_split(&tree), 1);
 	EXPECT_IN((double)r->end / TIB, 63.9, 64.1);
 	EXPECT(hpl_range_fast(r) <= hpl_range_resident(r));
+	hpl_tree_destroy(&tree);
+}
+
+/* @nr events evenly over [from, to). */
+static void feed_events(unsigned long from, unsigned long to, unsigned int nr)
+{
+	unsigned long pages = (to - from) >> PAGE_SHIFT;
+	unsigned int i;
+
+	for (i = 0; i < nr; i++) {
+		unsigned long addr = from + KPAGES(pages * i / nr);
+
+		hpl_range_event(hpl_tree_find(&tree, addr), addr);
+	}
+}
+
+/* One range of 1024 resident pages, in a tree of events, exposed for @ms. */
+static struct hpl_range *one_range_of_events(unsigned int ms)
+{
+	struct hpl_range *r = one_range(0, KPAGES(1024));
+
+	tree.evidence = HPL_EVENTS;
+	feed(0, KPAGES(1024), 64, 0, false);
+	hpl_tree_expose(&tree, ms * HPL_SAMPLE_ONE);
+	return r;
+}
+
+static void tree_splits_where_events_are_denser(void)
+{
+	unsigned int quarter;
+
+	for (quarter = 1; quarter < 4; quarter++) {
+		unsigned long mid = KPAGES(quarter * 256UL), end = KPAGES(1024);
+		struct hpl_range *r = one_range_of_events(1000);
+
+		feed_events(0, mid, 10 * quarter);
+		feed_events(mid, end, 90 * (4 - quarter));
+		EXPECT_EQ(hpl_tree_split(&tree), 1);
+		EXPECT(r->end == mid);
+		EXPECT_EQ(r->exposed, 1000 * HPL_SAMPLE_ONE);
+		EXPECT_EQ(hpl_range_next(r)->exposed, 1000 * HPL_SAMPLE_ONE);
+		EXPECT_EQ(hpl_range_sum(r).hit, 10 * quarter * HPL_SAMPLE_ONE);
+		hpl_tree_destroy(&tree);
+	}
+	/* As many everywhere. */
+	one_range_of_events(1000);
+	tree.max = 1024;
+	feed_events(0, KPAGES(1024), 4000);
+	EXPECT_EQ(hpl_tree_split(&tree), 1);	/* It is coarse. */
+	EXPECT_EQ(hpl_tree_split(&tree), 0);
+	hpl_tree_destroy(&tree);
+}
+
+static void tree_merges_equal_events(void)
+{
+	two_ranges(0);
+	tree.evidence = HPL_EVENTS;
+	feed(0, KPAGES(512), 128, 0, true);
+	feed_events(0, KPAGES(512), 400);
+	hpl_tree_expose(&tree, 999 * HPL_SAMPLE_ONE);
+	EXPECT_EQ(hpl_tree_merge(&tree), 0);
+	hpl_tree_expose(&tree, HPL_SAMPLE_ONE);
+	EXPECT_EQ(hpl_tree_merge(&tree), 1);
+	EXPECT_EQ(hpl_tree_first(&tree)->exposed, 1000 * HPL_SAMPLE_ONE);
+	EXPECT_EQ(hpl_range_sum(hpl_tree_first(&tree)).hit, 400 * HPL_SAMPLE_ONE);
+	hpl_tree_destroy(&tree);
+
+	two_ranges(0);
+	tree.evidence = HPL_EVENTS;
+	feed(0, KPAGES(512), 128, 0, true);
+	feed_events(0, KPAGES(256), 200);
+	feed_events(KPAGES(256), KPAGES(512), 100);
+	hpl_tree_expose(&tree, 1000 * HPL_SAMPLE_ONE);
+	EXPECT_EQ(hpl_tree_merge(&tree), 0);
+	hpl_tree_destroy(&tree);
+}
+
+/* The rate does not depend on when one looks, nor on what was mapped later. */
+static void tree_exposure_fades_with_events(void)
+{
+	struct hpl_range *r = one_range(0, KPAGES(1024));
+	const struct hpl_span more = { 0, KPAGES(2048) };
+	unsigned int i;
+
+	tree.evidence = HPL_EVENTS;
+	for (i = 0; i < 300; i++) {
+		feed_events(0, KPAGES(1024), 50);
+		hpl_tree_expose(&tree, 100 * HPL_SAMPLE_ONE);
+		hpl_tree_decay(&tree, 100);
+		if (i % 50)
+			continue;
+		EXPECT_IN(hpl_range_sum(r).hit / (double)r->exposed, 0.49, 0.51);
+	}
+	EXPECT_IN((double)r->exposed / HPL_SAMPLE_ONE, 2900, 3100);
+	EXPECT_EQ(hpl_tree_sync(&tree, &more, 1), 0);
+	EXPECT_EQ(hpl_tree_find(&tree, KPAGES(1500))->exposed, 0);
+	hpl_tree_expose(&tree, U32_MAX);
+	hpl_tree_expose(&tree, U32_MAX);
+	EXPECT_EQ(r->exposed, U32_MAX);
+	for (i = 0; i < 300000; i++)
+		hpl_range_event(r, 0);
+	EXPECT_IN(r->sub[0].hit / 256., 262144, 262145);
 	hpl_tree_destroy(&tree);
 }
 
@@ -452,6 +640,11 @@ const struct test tree_tests[] = {
 	TEST(tree_decays_by_time),
 	TEST(tree_age_saturates),
 	TEST(tree_significance_is_right),
+	TEST(tree_significance_of_events_is_right),
+	TEST(tree_chance_makes_no_difference),
+	TEST(tree_splits_where_events_are_denser),
+	TEST(tree_merges_equal_events),
+	TEST(tree_exposure_fades_with_events),
 	TEST(tree_huge_counts_do_not_overflow),
 	TEST(tree_coalesce),
 	{}

@@ -356,9 +356,14 @@ FIXTURE_TEARDOWN(files)
 
 TEST_F(files, belong_to_root_alone)
 {
-	static const char * const names[] = {
-		"enabled", "sample_source", "epoch_ms", "overhead_permille",
-		"migrate_mbps", "max_ranges", "migrate_method",
+	static const struct {
+		const char *name;
+		unsigned int mode;
+	} files[] = {
+		{ "enabled", 0600 }, { "sample_source", 0600 },
+		{ "sample_source_in_use", 0400 }, { "epoch_ms", 0600 },
+		{ "overhead_permille", 0600 }, { "migrate_mbps", 0600 },
+		{ "max_ranges", 0600 }, { "migrate_method", 0600 },
 	};
 	struct dirent *d;
 	unsigned int nr = 0;
@@ -367,13 +372,13 @@ TEST_F(files, belong_to_root_alone)
 	pid_t pid;
 	int status;
 
-	for (i = 0; i < ARRAY_SIZE(names); i++) {
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
 		char path[128];
 		struct stat st;
 
-		snprintf(path, sizeof(path), KNOBS "%s", names[i]);
+		snprintf(path, sizeof(path), KNOBS "%s", files[i].name);
 		ASSERT_EQ(stat(path, &st), 0) TH_LOG("%s", path);
-		EXPECT_EQ(st.st_mode & 07777, 0600) TH_LOG("%s", path);
+		EXPECT_EQ(st.st_mode & 07777, files[i].mode) TH_LOG("%s", path);
 		EXPECT_EQ(st.st_uid, 0);
 	}
 	dir = opendir(KNOBS);
@@ -381,7 +386,7 @@ TEST_F(files, belong_to_root_alone)
 	while ((d = readdir(dir)))
 		nr += d->d_name[0] != '.';
 	closedir(dir);
-	EXPECT_EQ(nr, ARRAY_SIZE(names));
+	EXPECT_EQ(nr, ARRAY_SIZE(files));
 
 	pid = fork();
 	if (!pid) {
@@ -444,12 +449,17 @@ TEST_F(files, enabled_is_a_switch)
 
 TEST_F(files, sample_source_is_one_of_the_known)
 {
-	EXPECT_STREQ(get_knob("sample_source"), "[auto] abit");
+	static const char * const nonsense[] = { "[abit]", "ibs", "abit pebs" };
+	size_t i;
+
+	EXPECT_STREQ(get_knob("sample_source"), "[auto] pebs abit");
 	EXPECT_EQ(set_knob("sample_source", "abit"), 0);
-	EXPECT_STREQ(get_knob("sample_source"), "auto [abit]");
-	EXPECT_EQ(set_knob("sample_source", "pebs"), -EINVAL);
-	EXPECT_EQ(set_knob("sample_source", "[abit]"), -EINVAL);
-	EXPECT_STREQ(get_knob("sample_source"), "auto [abit]");
+	EXPECT_STREQ(get_knob("sample_source"), "auto pebs [abit]");
+	EXPECT_STREQ(get_knob("sample_source_in_use"), "none");
+	for (i = 0; i < ARRAY_SIZE(nonsense); i++)
+		EXPECT_EQ(set_knob("sample_source", nonsense[i]), -EINVAL)
+			TH_LOG("'%s'", nonsense[i]);
+	EXPECT_STREQ(get_knob("sample_source"), "auto pebs [abit]");
 }
 
 TEST_F(files, migrate_method_is_one_of_two)
@@ -1170,17 +1180,43 @@ TEST_F_TIMEOUT(tiers, knobs_change_while_at_work, TEST_S)
 		{ "overhead_permille", "1000" }, { "migrate_mbps", "1" },
 		{ "max_ranges", "65536" }, { "epoch_ms", "20" },
 		{ "overhead_permille", "10" }, { "migrate_mbps", "1048576" },
+		{ "sample_source", "abit" }, { "sample_source", "auto" },
 	};
 	char *mem = buffer_on(self->slow, 16 * MIB);
 	unsigned int i;
 
 	ASSERT_NE(mem, NULL);
-	for (i = 0; i < 32; i++) {
-		ASSERT_EQ(set_knob(values[i % 8][0], values[i % 8][1]), 0);
+	for (i = 0; i < 30; i++) {
+		ASSERT_EQ(set_knob(values[i % 10][0], values[i % 10][1]), 0);
 		ASSERT_TRUE(touch_until_counted(mem, HOT_BYTES, "hpl_epochs", 2));
 	}
 	EXPECT_TRUE(touch_until(mem, HOT_BYTES, self->fast, 0.95));
 	EXPECT_EQ(wrong_words(mem, 16 * MIB), 0);
+}
+
+/* A source that cannot be used is refused, at work or not; and one is in use. */
+TEST_F(tiers, sample_source_is_one_that_works)
+{
+	bool pebs;
+
+	ASSERT_EQ(set_knob("enabled", "0"), 0);
+	pebs = !set_knob("sample_source", "pebs");
+	EXPECT_STREQ(get_knob("sample_source"),
+		     pebs ? "auto [pebs] abit" : "[auto] pebs abit");
+	EXPECT_EQ(set_knob("sample_source", "abit"), 0);
+	EXPECT_EQ(set_knob("enabled", "1"), 0);
+	EXPECT_STREQ(get_knob("sample_source_in_use"), "abit");
+	EXPECT_EQ(!set_knob("sample_source", "pebs"), pebs);
+	EXPECT_STREQ(get_knob("sample_source_in_use"), pebs ? "pebs" : "abit");
+	EXPECT_STREQ(get_knob("sample_source"),
+		     pebs ? "auto [pebs] abit" : "auto pebs [abit]");
+	EXPECT_STREQ(get_knob("enabled"), "1");
+	EXPECT_GT(find_task("khplaced", 0), 0);
+	EXPECT_EQ(set_knob("sample_source", "auto"), 0);
+	EXPECT_STRNE(get_knob("sample_source_in_use"), "none");
+	EXPECT_EQ(set_knob("enabled", "0"), 0);
+	EXPECT_STREQ(get_knob("sample_source_in_use"), "none");
+	EXPECT_TRUE(threads_end());
 }
 
 TEST_F_TIMEOUT(tiers, off_means_off, TEST_S)
