@@ -18,6 +18,7 @@
  * pmu unmapped                      PEBS without a debug store area
  * pmu dirty                         registers that a reset must clear
  * pmu hold SECONDS                  registers before and after a pause
+ * pmu seize                         all counters of memory events, until killed
  *
  * Exits with status 1 and says why if something cannot be set up.
  */
@@ -715,6 +716,28 @@ static void update(uint64_t n, uint64_t config, uint64_t period)
 	}
 }
 
+/* Pinned events, on all CPUs, for each counter that can count memory events. */
+static void seize(void)
+{
+	struct perf_event_attr attr = {
+		.type = PERF_TYPE_RAW,
+		.size = sizeof(attr),
+		.config = ALL_LOADS,
+		.pinned = 1,
+		.exclude_kernel = 1,
+	};
+	long cpu, i;
+
+	for (cpu = 0; cpu < sysconf(_SC_NPROCESSORS_ONLN); cpu++)
+		for (i = 0; i < 4; i++)
+			if (syscall(SYS_perf_event_open, &attr, -1, cpu, -1, 0) < 0)
+				die("perf_event_open");
+	puts("seized");
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
 static uint64_t number(const char *text)
 {
 	char *end;
@@ -761,6 +784,8 @@ int main(int argc, char **argv)
 		dirty();
 	else if (!strcmp(verb, "hold") && argc == 3)
 		hold(number(argv[2]));
+	else if (!strcmp(verb, "seize"))
+		seize();
 	else {
 		fprintf(stderr, "pmu: bad arguments: see the top of pmu.c\n");
 		return 2;
