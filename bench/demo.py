@@ -112,6 +112,7 @@ echo on > $admin/1/state
 HPLACEMENT = """
 switch=/sys/kernel/mm/hplacement/enabled
 [ -e $switch ] || fail "this kernel has no HPLACEMENT: $switch is missing"
+[ -z "SOURCE" ] || echo "SOURCE" > ${switch%/*}/sample_source
 echo 1 > $switch
 """
 
@@ -149,6 +150,8 @@ status=0
 gups --size SIZE --reverse --rounds ROUNDS --updates UPDATES --look-every 1 \
     --after-fill 'sh /tiervm/policy' || status=$?
 figures | sed 's/^/vmstat after /'
+used=/sys/kernel/mm/hplacement/sample_source_in_use
+[ ! -e $used ] || echo "source $(cat $used)"
 exit $status
 """
 
@@ -159,6 +162,7 @@ class Outcome:
     policy: str
     error: Optional[str] = None
     linux: str = ""
+    source: str = "none"              # of HPlacement's samples
     rounds: List[Dict[str, float]] = dataclasses.field(default_factory=list)
     looks: List[Dict[str, float]] = dataclasses.field(default_factory=list)
     slices: Dict[str, List[float]] = dataclasses.field(default_factory=dict)
@@ -172,6 +176,17 @@ class Outcome:
         chosen = self.rounds[-count:] if last else self.rounds[:count]
         return sum(r["gups"] for r in chosen) / count
 
+    def converged(self) -> Optional[float]:
+        """Seconds until 90% of the hot set were fast; None: never."""
+        ends = {r["n"]: r["elapsed_s"] for r in self.rounds}
+        return next((ends[look["n"]] for look in self.looks
+                     if look["hot"] >= 0.9), None)
+
+    def cpu_percent(self, *names: str) -> float:
+        """Share of the rounds' time that some counters of HPlacement took."""
+        spent = sum(self.counters.get(f"hpl_{name}_ns", 0) for name in names)
+        return spent / 1e7 / self.rounds[-1]["elapsed_s"]
+
     def take(self, line: str) -> None:
         """Read one line of the guest's output."""
         kind, _, rest = line.partition(" ")
@@ -183,6 +198,8 @@ class Outcome:
             self.error = rest.partition("=")[2]
         elif kind == "versions":
             self.linux = rest.partition("=")[2]
+        elif kind == "source":
+            self.source = rest
         elif kind == "round":
             self.rounds.append({k: float(v) for k, v in _pairs(rest)})
         elif kind == "placement":
@@ -204,11 +221,11 @@ def _pairs(text: str) -> List[List[str]]:
 
 def measure(policy: Policy, profile: str = "pmem", rounds: int = ROUNDS,
             name: str = "demo", progress: Optional[Callable[[Outcome], None]]
-            = None) -> Outcome:
+            = None, source: str = "") -> Outcome:
     """Run the workload in a guest under one policy; never raises GuestError.
 
     rounds: of UPDATES updates. name: prefix of the console log's name.
-    progress: called after each line of output.
+    progress: called after each line of output. source: of HPlacement's samples.
     """
     outcome = Outcome(policy.name)
 
@@ -219,10 +236,12 @@ def measure(policy: Policy, profile: str = "pmem", rounds: int = ROUNDS,
 
     values = {"SIZE": SIZE_MIB, "ROUNDS": rounds, "UPDATES": UPDATES}
     script = re.sub("|".join(values), lambda m: str(values[m[0]]), SCRIPT)
-    script = (f"cat > /tiervm/policy << 'END'\n{PRELUDE}{policy.setup}END\n"
+    setup = policy.setup.replace("SOURCE", source)
+    script = (f"cat > /tiervm/policy << 'END'\n{PRELUDE}{setup}END\n"
               + script)
+    # The same machine for each policy; only HPlacement makes use of the PMU.
     machine = tiervm.Machine(fast=policy.fast, slow=policy.slow,
-                             profile=profile)
+                             profile=profile, pmu=True)
     try:
         result = tiervm.run(
             f"{name}-{policy.name}", script, machine,
@@ -240,7 +259,7 @@ def measure(policy: Policy, profile: str = "pmem", rounds: int = ROUNDS,
     return outcome
 
 
-def _row(outcome: Outcome, metric: str, value: float, unit: str,
+def _row(outcome: Outcome, metric: str, value: object, unit: str,
          **more: float) -> Dict[str, object]:
     return {"metric": metric, "policy": outcome.policy, "workload": WORKLOAD,
             "value": value, "unit": unit, **more}
@@ -263,6 +282,14 @@ def rows(outcome: Outcome) -> List[Dict[str, object]]:
     out += [_row(outcome, f"slice_in_fast_{when}", share, "1", slice=number)
             for when, shares in outcome.slices.items()
             for number, share in enumerate(shares)]
+    if outcome.converged() is not None:
+        out.append(_row(outcome, "converge_s", outcome.converged(), "s"))
+    if outcome.source != "none":
+        out += [_row(outcome, "sample_source", outcome.source, ""),
+                _row(outcome, "sampling_cpu_pct",
+                     outcome.cpu_percent("sample"), "%"),
+                _row(outcome, "tracking_cpu_pct",
+                     outcome.cpu_percent("sample", "classify"), "%")]
     out += [_row(outcome, f"vmstat_{name}", value, "count")
             for name, value in sorted(outcome.counters.items())]
     return out
@@ -328,6 +355,14 @@ def table(outcomes: Sequence[Outcome]) -> str:
         lines.append(f"{o.policy:16}{o.quarter(False):12.5f}"
                      f"{o.quarter(True):12.5f}{share:>12}"
                      f"{o.hot['after']:12.1%}{moved:11.0f}{system:10.1f}")
+    for o in outcomes:
+        if o.source != "none" and not o.error:
+            when = o.converged()
+            lines.append(f"\n{o.policy}: samples by {o.source}, 90% of the hot "
+                         "set fast "
+                         + (f"after {when:.2f} s, " if when else "never, ")
+                         + f"tracking {o.cpu_percent('sample', 'classify'):.2f}"
+                         "% of the CPU")
     return "\n".join(lines)
 
 
@@ -368,6 +403,8 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
                         help="latencies of the tiers (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N",
                         help=f"of {UPDATES} updates (default %(default)s)")
+    parser.add_argument("--source", default="", choices=("auto", "pebs", "abit"),
+                        help="of HPlacement's samples (default auto)")
     parser.add_argument("--output", type=Path, default=tiervm.BUILD,
                         metavar="DIR", help="where results/ and demo/ go "
                         "(default %(default)s)")
@@ -394,7 +431,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     def one(policy: Policy) -> Outcome:
         outcome = measure(policy, options.profile, options.rounds,
-                          progress=progress.update)
+                          progress=progress.update, source=options.source)
         progress.finish(outcome)
         return outcome
 
@@ -405,7 +442,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     report = options.output / "demo" / "report.html"
     write_results(results, outcomes,
                   f"bench/demo.py --profile {options.profile} "
-                  f"--rounds {options.rounds}")
+                  f"--rounds {options.rounds}"
+                  + (f" --source {options.source}" if options.source else ""))
     plot.draw(results, report)
     print(f"\n{WORKLOAD}, {options.profile} profile, 256 MiB fast + 768 MiB "
           f"slow\n\n{table(outcomes)}\n\n{results}\n{report}")
