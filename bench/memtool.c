@@ -5,11 +5,12 @@
  *   memtool touch MIB NODE           writes to each page once, prints the
  *                                    seconds that took, ends
  *   memtool fragment MIB NODE KIB    writes to each page, then frees KIB of each
- *                                    2 * KIB, prints a line and holds the rest
- *                                    until killed
- *   memtool stream MIB NODE SECONDS  copies one half to the other, again and
- *                                    again; prints the time (s, CLOCK_MONOTONIC)
- *                                    and the GiB/s of each 100 ms
+ *                                    2 * KIB of physical addresses, prints how
+ *                                    many MiB that were, and holds the rest until
+ *                                    killed; as root
+ *   memtool stream MIB NODE SECONDS  a[i] = b[i] + 3 * c[i], again and again;
+ *                                    prints the time (s, CLOCK_MONOTONIC) and the
+ *                                    GiB/s of each 100 ms
  *   memtool discard MIB KIB WRITTEN  gives pieces of KIB of a memfd back, as QEMU
  *                                    does, and prints the seconds; WRITTEN: 1 if
  *                                    there shall be something in them, else 0
@@ -28,7 +29,7 @@
 #define PAGE 4096
 #define MPOL_BIND 2
 #define WINDOW_S 0.1
-/* What is copied between two looks at the clock: under a millisecond. */
+/* Of each array, between two looks at the clock: about a millisecond. */
 #define PIECE (256UL << 10)
 
 static void fail(const char *what)
@@ -66,35 +67,55 @@ static void touch(char *p, size_t size)
 		p[i] = 1;
 }
 
+/* Where pages lie: the low 55 bits of each entry of pagemap. */
+static unsigned long frame(int pagemap, const char *p)
+{
+	unsigned long entry;
+
+	if (pread(pagemap, &entry, sizeof(entry),
+		  (unsigned long)p / PAGE * sizeof(entry)) != sizeof(entry))
+		fail("pagemap");
+	return entry & ((1UL << 55) - 1);
+}
+
 static void fragment(char *p, size_t size, size_t hole)
 {
-	size_t i;
+	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+	size_t i, freed = 0;
 
-	if (madvise(p, size, MADV_NOHUGEPAGE))
-		fail("madvise");
+	if (pagemap < 0 || madvise(p, size, MADV_NOHUGEPAGE))
+		fail("fragment");
 	touch(p, size);
-	for (i = 0; i + hole <= size; i += 2 * hole)
-		if (madvise(p + i, hole, MADV_DONTNEED))
+	for (i = 0; i < size; i += PAGE) {
+		if (frame(pagemap, p + i) * PAGE / hole % 2)
+			continue;
+		if (madvise(p + i, PAGE, MADV_DONTNEED))
 			fail("madvise");
-	puts("done");
+		freed += PAGE;
+	}
+	printf("%zu\n", freed >> 20);
 	fflush(stdout);
 	pause();
 }
 
 static void stream(char *p, size_t size, double seconds)
 {
-	size_t half = size / 2, at = 0, bytes = 0;
+	size_t third = size / 3 / PIECE * PIECE, at = 0, bytes = 0, i;
 	double start, window;
 
 	touch(p, size);
 	start = now();
 	window = start;
 	while (window - start < seconds) {
+		unsigned long *a = (unsigned long *)(p + at);
+		unsigned long *b = (unsigned long *)(p + third + at);
+		unsigned long *c = (unsigned long *)(p + 2 * third + at);
 		double t;
 
-		memcpy(p + at, p + half + at, PIECE);
-		bytes += PIECE;
-		at = (at + PIECE) % half;
+		for (i = 0; i < PIECE / sizeof(*a); i++)
+			a[i] = b[i] + 3 * c[i];
+		bytes += 3 * PIECE;
+		at = (at + PIECE) % third;
 		t = now();
 		if (t - window < WINDOW_S)
 			continue;

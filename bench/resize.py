@@ -33,7 +33,7 @@ SLOW_MIB = 1024
 TIMEOUT_S = 600
 POLL_S = 0.0005
 HOLES_KIB = (64, 4)                   # largest free piece when fragmented
-SPARE_MIB = 24                        # what a program leaves of a node
+SPARE_MIB = 8                         # what a program leaves of a node
 STREAM_MIB = 64
 STREAM_IDLE_S = 3
 STREAM_RESIZE_S = 6
@@ -145,6 +145,13 @@ def meminfo(vm: tiervm.Session, name: str) -> List[int]:
     return [int(kb) * KIB for kb in re.findall(rf" {name}: +(\d+)", text)]
 
 
+def reserve(vm: tiervm.Session) -> int:
+    """Bytes of node 1 that its kernel does not like to hand out."""
+    zones = vm.sh("cat /proc/zoneinfo").split("Node ")
+    return 4096 * sum(int(re.search(r"\n +high +(\d+)", zone)[1])
+                      for zone in zones if zone.startswith("1,"))
+
+
 class Bench:
     """One device's guest in one round."""
 
@@ -190,12 +197,16 @@ class Bench:
 
     def fragmented(self, hole_kib: int) -> None:
         """Memory of which only pieces are free."""
-        free = meminfo(self.vm, "MemFree")[1] // MIB - SPARE_MIB
+        free = (meminfo(self.vm, "MemFree")[1] - reserve(self.vm)) // MIB
+        free -= SPARE_MIB
+        # Or the kernel puts the pieces together while they are measured.
+        self.vm.sh("echo 0 > /proc/sys/vm/compaction_proactiveness")
         self.vm.sh(f"memtool fragment {free} 1 {hole_kib} > /tmp/fragment &\n"
                    "echo $! > /tmp/pid; while [ ! -s /tmp/fragment ]; "
-                   "do sleep 0.1; done")
-        # Half of the node is in pieces. Most of that; not the last of it.
-        size = min(self.size, free * MIB * 3 // 8) & ~(2 * MIB - 1)
+                   "do kill -0 $(cat /tmp/pid) || exit 1; sleep 0.1; done")
+        # Most of what is in pieces; not the last of it.
+        freed = int(self.vm.sh("cat /tmp/fragment")) * MIB
+        size = min(self.size, freed * 3 // 4) & ~(2 * MIB - 1)
         self.rate("inflate_fragmented_gibs", f"{hole_kib} KiB", size,
                   self.resize(size))
         self.vm.sh("kill $(cat /tmp/pid)")
@@ -568,7 +579,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             continue
         rows += [{**row._asdict(), "device": name, "round": number}
                  for row in done]
-    write(rows, options.output)
+        # Each time: a run that is interrupted has been of some use.
+        write(rows, options.output)
     Results(rows).show()
     return 1 if failed else 0
 
