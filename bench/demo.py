@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Run GUPS on the two-tier machine under five placement policies.
 
+The fifth, HPlacement, runs twice: the second time the host halves the fast tier
+under it.
+
 The hot tenth of the buffer starts on the slow tier, in the same place under
 each policy, as a policy is switched on only when the buffer is filled. Writes
 RESULTS/demo.json, from which plot.py draws demo/report.html. bench/README.md
@@ -124,6 +127,13 @@ class Policy:
     setup: str = ""                   # shell, run once the buffer is filled
     fast: int = 256                   # MiB
     slow: int = 768
+    # The fast tier, after two thirds of fewer rounds: the hot set is fast long
+    # before, and the demo is not to last longer for it.
+    halve: bool = False
+
+    def rounds(self, rounds: int) -> int:
+        """How many there are where others have so many."""
+        return max(rounds * 3 // 5, 12) if self.halve else rounds
 
 
 POLICIES = [
@@ -133,6 +143,7 @@ POLICIES = [
     Policy("numa_balancing", NUMA_BALANCING),
     Policy("damon", DAMON),
     Policy("hplacement", HPLACEMENT),
+    Policy("hplacement_halved", HPLACEMENT, halve=True),
 ]
 
 PRELUDE = """
@@ -219,6 +230,19 @@ def _pairs(text: str) -> List[List[str]]:
     return [word.split("=", 1) for word in text.split()]
 
 
+def _halve(policy: Policy, guest: tiervm.Session, outcome: Outcome,
+           rounds: int) -> None:
+    """After a round: have the fast tier halved, or see that it has been."""
+    half = policy.fast << 19
+    if len(outcome.rounds) == rounds * 2 // 3:
+        guest.qmp("hballoon-set", id="hb0", node=0, size=half)
+    elif len(outcome.rounds) == rounds:
+        actual = guest.qmp("query-hballoon")[0]["nodes"][0]["actual"]
+        if actual != half:
+            outcome.error = (f"the fast tier has {actual} bytes, not half of "
+                             f"{policy.fast} MiB")
+
+
 def measure(policy: Policy, profile: str = "pmem", rounds: int = ROUNDS,
             name: str = "demo", progress: Optional[Callable[[Outcome], None]]
             = None, source: str = "") -> Outcome:
@@ -228,9 +252,12 @@ def measure(policy: Policy, profile: str = "pmem", rounds: int = ROUNDS,
     progress: called after each line of output. source: of HPlacement's samples.
     """
     outcome = Outcome(policy.name)
+    guests: List[tiervm.Session] = []
 
     def on_line(line: str) -> None:
         outcome.take(line)
+        if policy.halve and line.startswith("round n="):
+            _halve(policy, guests[0], outcome, rounds)
         if progress:
             progress(outcome)
 
@@ -241,12 +268,13 @@ def measure(policy: Policy, profile: str = "pmem", rounds: int = ROUNDS,
               + script)
     # The same machine for each policy; only HPlacement makes use of the PMU.
     machine = tiervm.Machine(fast=policy.fast, slow=policy.slow,
-                             profile=profile, pmu=True)
+                             profile=profile, pmu=True,
+                             hballoon="" if policy.halve else None)
     try:
         result = tiervm.run(
             f"{name}-{policy.name}", script, machine,
             files={"/bin/gups": str(tiervm.BUILD / "bench" / "gups")},
-            timeout=TIMEOUT, on_line=on_line)
+            timeout=TIMEOUT, on_line=on_line, on_start=guests.append)
         outcome.host_seconds = result.host_seconds
         if result.error:
             outcome.error = (outcome.error or
@@ -298,7 +326,7 @@ def rows(outcome: Outcome) -> List[Dict[str, object]]:
 class Progress:
     """Shows how far each guest is: one line that moves, or one per event."""
 
-    def __init__(self, rounds: int):
+    def __init__(self, rounds: Dict[str, int]):
         self.rounds = rounds
         self.lock = threading.Lock()
         self.running: Dict[str, str] = {}
@@ -316,7 +344,8 @@ class Progress:
         done = len(outcome.rounds)
         speed = outcome.rounds[-1]["mups"] if done else 0
         hot = outcome.looks[-1]["hot"] if outcome.looks else 0
-        state = (f"{outcome.policy}: round {done}/{self.rounds}, "
+        rounds = self.rounds[outcome.policy]
+        state = (f"{outcome.policy}: round {done}/{rounds}, "
                  f"{speed:.1f} M/s, hot in fast {hot:.0%}"
                  if done else f"{outcome.policy}: starting")
         with self.lock:
@@ -325,8 +354,8 @@ class Progress:
                 line = " | ".join(self.running.values())
                 width = os.get_terminal_size(sys.stdout.fileno()).columns
                 print(f"\r\033[K{line[:width - 1]}", end="", flush=True)
-            elif done * 4 // self.rounds > self.reported.get(outcome.policy, 0):
-                self.reported[outcome.policy] = done * 4 // self.rounds
+            elif done * 4 // rounds > self.reported.get(outcome.policy, 0):
+                self.reported[outcome.policy] = done * 4 // rounds
                 self._say(state)
 
     def finish(self, outcome: Outcome) -> None:
@@ -342,17 +371,17 @@ def table(outcomes: Sequence[Outcome]) -> str:
     """The outcomes for a person to read."""
     best = next((o.quarter(True) for o in outcomes
                  if o.policy == "all_fast" and not o.error), None)
-    lines = [f"{'policy':16}{'GUPS first':>12}{'GUPS final':>12}"
+    lines = [f"{'policy':18}{'GUPS first':>12}{'GUPS final':>12}"
              f"{'of all_fast':>12}{'hot in fast':>12}{'moved MiB':>11}"
              f"{'kernel s':>10}"]
     for o in outcomes:
         if o.error:
-            lines.append(f"{o.policy:16}FAILED: {o.error.splitlines()[0]}")
+            lines.append(f"{o.policy:18}FAILED: {o.error.splitlines()[0]}")
             continue
         share = f"{o.quarter(True) / best:.2f}" if best else "-"
         moved = o.counters.get("pgmigrate_success", 0) / 256
         system = o.counters["system_ticks"] / 100
-        lines.append(f"{o.policy:16}{o.quarter(False):12.5f}"
+        lines.append(f"{o.policy:18}{o.quarter(False):12.5f}"
                      f"{o.quarter(True):12.5f}{share:>12}"
                      f"{o.hot['after']:12.1%}{moved:11.0f}{system:10.1f}")
     for o in outcomes:
@@ -427,10 +456,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     except (tiervm.GuestError, subprocess.CalledProcessError) as exc:
         print(f"demo: {exc}", file=sys.stderr)
         return 1
-    progress = Progress(options.rounds)
+    progress = Progress({p.name: p.rounds(options.rounds) for p in chosen})
 
     def one(policy: Policy) -> Outcome:
-        outcome = measure(policy, options.profile, options.rounds,
+        outcome = measure(policy, options.profile,
+                          policy.rounds(options.rounds),
                           progress=progress.update, source=options.source)
         progress.finish(outcome)
         return outcome

@@ -20,6 +20,7 @@ Row = Dict[str, object]
 COLOURS = {
     "all_fast": "#000000", "unmanaged": "#999999",
     "numa_balancing": "#e69f00", "damon": "#56b4e9", "hplacement": "#d55e00",
+    "hplacement_halved": "#009e73",
 }
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>

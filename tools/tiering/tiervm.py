@@ -431,13 +431,15 @@ def _judge(result: Result, qemu_error: Optional[str], timed_out: bool,
 def run(name: str, script: str, machine: Optional[Machine] = None,
         files: Optional[Dict[str, str]] = None, root: str = "busybox",
         timeout: float = 120, leaks: bool = False,
-        on_line: Optional[Callable[[str], None]] = None) -> Result:
+        on_line: Optional[Callable[[str], None]] = None,
+        on_start: Optional[Callable[["Session"], None]] = None) -> Result:
     """Boot a guest, run a shell script in it, power it off.
 
     name: names the log, build/logs/NAME.log. files: host files to bring along,
     by their absolute path in the guest. root: "busybox", or "host" for the
     host's files read-only. timeout: host seconds. leaks: end with a kmemleak
-    scan. on_line: called with each line as the script prints it.
+    scan. on_line: called with each line as the script prints it. on_start: called
+    with the guest, for QMP only.
 
     Returns a Result; its check() raises if the script failed, the kernel
     complained or the guest hung. Raises GuestError if the guest did not start.
@@ -448,6 +450,8 @@ def run(name: str, script: str, machine: Optional[Machine] = None,
                   files or {})
     ended = False
     try:
+        if on_start:
+            on_start(Session(guest, timeout))
         data, ended = _read_until(guest, start + timeout, on_line)
     finally:
         if not ended:

@@ -56,6 +56,16 @@ def test_hplacement_finds_the_hot_set(all_fast):
     assert outcome.quarter(True) >= 0.9 * all_fast.quarter(True)
 
 
+def test_hot_set_survives_halving():
+    """The fast tier is halved under HPlacement, and the hot set stays."""
+    outcome = demo.measure(POLICIES["hplacement_halved"], rounds=ROUNDS,
+                           name="test")
+    assert not outcome.error
+    late = [look["hot"] for look in outcome.looks
+            if look["n"] >= ROUNDS * 2 // 3]
+    assert min(late) >= 0.9, late
+
+
 def run_demo(output, *args, **env):
     """Run bench/demo.py as a user does, with results in `output`."""
     return subprocess.run(

@@ -219,12 +219,13 @@ def test_shrinking_takes_the_coldest(balloon, gups):
         vm.sh("gups --size 320 --hot-share 0.05 --reverse --look-every 1 "
               "--rounds 1000 --updates 200000 --after-fill "
               "'echo 1 > /sys/kernel/mm/hplacement/enabled' &")
-        vm.session.until(LOOK + r"(0\.9[5-9]|1)")
+        vm.session.until(LOOK + r"(0\.9[5-9]|1)", timeout=400)
         before = vm.vmstat("hpl_demote_done_anon")
-        vm.resize(128 * MIB)
+        vm.resize(128 * MIB, timeout=200)
         assert vm.vmstat("hpl_demote_done_anon") - before > 64 * MIB / 4096
         # The first looks are of the time of resizing.
-        text = "".join(vm.session.until(LOOK) for _ in range(10))
+        text = "".join(vm.session.until(LOOK, timeout=200)
+                       for _ in range(10))
         vm.sh("killall gups")
         hot = [float(share) for share in re.findall(LOOK + r"([\d.]+)", text)]
         assert len(hot) >= 10
