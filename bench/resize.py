@@ -145,11 +145,16 @@ def meminfo(vm: tiervm.Session, name: str) -> List[int]:
     return [int(kb) * KIB for kb in re.findall(rf" {name}: +(\d+)", text)]
 
 
-def reserve(vm: tiervm.Session) -> int:
-    """Bytes of node 1 that its kernel does not like to hand out."""
+def usable(vm: tiervm.Session) -> List[int]:
+    """MiB of each node that a program gets without trouble."""
     zones = vm.sh("cat /proc/zoneinfo").split("Node ")
-    return 4096 * sum(int(re.search(r"\n +high +(\d+)", zone)[1])
-                      for zone in zones if zone.startswith("1,"))
+    sizes = []
+    for node, free in enumerate(meminfo(vm, "MemFree")):
+        # What the kernel does not like to hand out.
+        reserve = 4096 * sum(int(re.search(r"\n +high +(\d+)", zone)[1])
+                             for zone in zones if zone.startswith(f"{node},"))
+        sizes.append(max((free - reserve) // MIB - SPARE_MIB, 0))
+    return sizes
 
 
 class Bench:
@@ -197,11 +202,11 @@ class Bench:
 
     def fragmented(self, hole_kib: int) -> None:
         """Memory of which only pieces are free."""
-        free = (meminfo(self.vm, "MemFree")[1] - reserve(self.vm)) // MIB
-        free -= SPARE_MIB
+        free = usable(self.vm)[1]
         # Or the kernel puts the pieces together while they are measured.
         self.vm.sh("echo 0 > /proc/sys/vm/compaction_proactiveness")
-        self.vm.sh(f"memtool fragment {free} 1 {hole_kib} > /tmp/fragment &\n"
+        self.vm.sh("rm -f /tmp/fragment\n"
+                   f"memtool fragment {free} 1 {hole_kib} > /tmp/fragment &\n"
                    "echo $! > /tmp/pid; while [ ! -s /tmp/fragment ]; "
                    "do kill -0 $(cat /tmp/pid) || exit 1; sleep 0.1; done")
         # Most of what is in pieces; not the last of it.
@@ -385,14 +390,14 @@ class Half:
             hballoon=f"initial={VM_FAST_MIB // 2}M:{VM_SLOW_MIB // 2}M")
         self.vm: Optional[tiervm.Session] = None
 
-    def boot(self) -> None:
+    def boot(self, stack: contextlib.ExitStack) -> None:
         """Boots, reaches its target, and uses all that it has."""
-        self.vm = self.manager.__enter__()
+        self.vm = stack.enter_context(self.manager)
         wait(lambda: all(n["actual"] == n["target"] for n in
                          self.vm.qmp("query-hballoon")[0]["nodes"]),
              "a guest to reach its target")
-        for node, free in enumerate(meminfo(self.vm, "MemFree")):
-            self.vm.sh(f"memtool touch {max(free // MIB - 8, 0)} {node}")
+        for node, size in enumerate(usable(self.vm)):
+            self.vm.sh(f"memtool touch {size} {node}")
 
     def retained(self) -> int:
         """Bytes of the host above the target."""
@@ -405,8 +410,7 @@ def overcommit(count: int) -> List[Row]:
         before = group.value("memory.usage_in_bytes")
         one = Half(0)
         with contextlib.ExitStack() as stack:
-            one.boot()
-            stack.push(one.manager.__exit__)
+            one.boot(stack)
             overhead = (group.value("memory.usage_in_bytes") - before
                         - shared(one.vm))
     booted: List[Half] = []
@@ -416,7 +420,7 @@ def overcommit(count: int) -> List[Row]:
 
         def boot(vm: Half) -> None:
             try:
-                vm.boot()
+                vm.boot(stack)
             except (tiervm.GuestError, OSError) as exc:
                 print(f"resize: {exc}", file=sys.stderr)
                 return
@@ -425,8 +429,6 @@ def overcommit(count: int) -> List[Row]:
         crowd = [Half(number) for number in range(count)]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(boot, crowd))
-        for vm in booted:
-            stack.push(vm.manager.__exit__)
         alive = [vm for vm in booted if vm.vm.sh("echo alive") == "alive\n"]
         workload = f"{count} VMs, {limit >> 20} MiB"
         return [
