@@ -200,7 +200,7 @@ unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns,
 				   u64 budget_ns);
 unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
 				 unsigned int max_us, unsigned int page_ns);
-unsigned int hpl_policy_period(unsigned int shift, u64 sample_ns, u64 spent_ns,
+unsigned int hpl_policy_period(unsigned int shift, u64 record_ns, u64 spent_ns,
 			       u64 budget_ns);
 
 struct folio;
@@ -267,6 +267,8 @@ struct hpl_knobs {
  * @hit: for HPL_BITS, of these found accessed, on return
  * @spent_ns: CPU time that sampling took from others than the main thread, on
  *	return
+ * @record_ns: for HPL_EVENTS, that and the main thread's for taking samples in,
+ *	on return
  */
 struct hpl_epoch {
 	unsigned int length_us;
@@ -278,6 +280,7 @@ struct hpl_epoch {
 	unsigned long seen;
 	unsigned long hit;
 	u64 spent_ns;
+	u64 record_ns;
 };
 
 /**

@@ -27,6 +27,7 @@
 #include <linux/processor.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
+#include <linux/sched/cputime.h>
 #include <linux/slab.h>
 #include <linux/vmstat.h>
 
@@ -414,6 +415,7 @@ static int drain(struct list_head *mms, struct hpl_epoch *epoch)
 	struct hpl_time counted = {};
 	bool fresh = false;
 	struct hpl_mm *hm;
+	u64 begin, spent_ns = 0;
 	u32 exposed;
 	int cpu, err;
 
@@ -421,15 +423,18 @@ static int drain(struct list_head *mms, struct hpl_epoch *epoch)
 		fresh |= hm->fresh;
 	err = counters_read(fresh, &counted);
 	exposed = exposure(&counted);
+	begin = task_sched_runtime(current);
 	for_each_possible_cpu(cpu) {
 		struct hpl_cpu *c = per_cpu_ptr(&hpl_cpus, cpu);
 
 		if (!READ_ONCE(c->ring.samples))
 			continue;
 		epoch->nr_samples += ring_empty(&c->ring);
-		epoch->spent_ns += handler_account(c);
+		spent_ns += handler_account(c);
 		cond_resched();
 	}
+	epoch->spent_ns += spent_ns;
+	epoch->record_ns += spent_ns + task_sched_runtime(current) - begin;
 	/*
 	 * All that might be of another mm has been taken out by now, as it was
 	 * drained after these were registered.
@@ -464,7 +469,8 @@ static bool pebs_adapt(const struct hpl_epoch *epoch, u64 sample_ns,
 	unsigned int old = period_shift;
 	int cpu;
 
-	period_shift = hpl_policy_period(old, sample_ns, spent_ns, budget_ns);
+	period_shift = hpl_policy_period(old, epoch->record_ns, spent_ns,
+					 budget_ns);
 	if (period_shift == old)
 		return false;
 	cpus_read_lock();

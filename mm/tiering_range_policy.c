@@ -308,22 +308,22 @@ unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
 /**
  * hpl_policy_period - adapt the sampling period
  * @shift: the period of the last epoch, in binary orders above HPL_PERIOD
- * @sample_ns: CPU time of sampling in it
- * @spent_ns: CPU time of sampling and classification in it
+ * @record_ns: CPU time that its records took
+ * @spent_ns: CPU time of all sampling and classification in it
  * @budget_ns: CPU time allowed for both
  *
- * The period doubles when the budget is exceeded, if mainly by sampling; else a
+ * The period doubles when the budget is exceeded, if mainly by records; else a
  * longer one would help little and tell less. It falls back in steps when there
- * is room for twice as many samples, and for as much again.
+ * is room for twice as many records, and for as many again.
  *
  * Return: the period for the next epoch, 0 to HPL_PERIOD_SHIFT_MAX.
  */
-unsigned int hpl_policy_period(unsigned int shift, u64 sample_ns, u64 spent_ns,
+unsigned int hpl_policy_period(unsigned int shift, u64 record_ns, u64 spent_ns,
 			       u64 budget_ns)
 {
-	if (spent_ns > budget_ns && 2 * sample_ns >= spent_ns)
+	if (spent_ns > budget_ns && 2 * record_ns >= spent_ns)
 		return min(shift + 1, HPL_PERIOD_SHIFT_MAX);
-	if (shift && spent_ns < div_u64(budget_ns, HPL_BUDGET_SHARE))
+	if (shift && spent_ns + 2 * record_ns < budget_ns)
 		return shift - 1;
 	return shift;
 }

@@ -371,14 +371,16 @@ static void policy_period_follows_the_budget(void)
 {
 	unsigned int shift = 0, i;
 
-	/* Twice the budget, three quarters of it by sampling. */
+	/* Twice the budget, three quarters of it by records. */
 	EXPECT_EQ(hpl_policy_period(0, 1500000, 2000000, 1000000), 1);
 	/* By other things: a longer period would not help. */
 	EXPECT_EQ(hpl_policy_period(0, 900000, 2000000, 1000000), 0);
-	/* Within it; with room for twice as many samples, and as much again. */
+	/* Within it; with room for twice as many records, and as many again. */
 	EXPECT_EQ(hpl_policy_period(3, 900000, 1000000, 1000000), 3);
-	EXPECT_EQ(hpl_policy_period(3, 200000, 250000, 1000000), 3);
-	EXPECT_EQ(hpl_policy_period(3, 200000, 249999, 1000000), 2);
+	EXPECT_EQ(hpl_policy_period(3, 200000, 600000, 1000000), 3);
+	EXPECT_EQ(hpl_policy_period(3, 200000, 599999, 1000000), 2);
+	/* Other things fill the budget nearly: records are not what costs. */
+	EXPECT_EQ(hpl_policy_period(3, 5000, 980000, 1000000), 2);
 	EXPECT_EQ(hpl_policy_period(0, 0, 0, 1000000), 0);
 	EXPECT_EQ(hpl_policy_period(8, 1000, 1000, 10), 8);
 	/* 100 times too dear at first: it settles, and does not swing. */
