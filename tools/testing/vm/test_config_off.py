@@ -3,7 +3,7 @@
 
 Builds the smallest kernel that could have HPLACEMENT, once from our tree with
 the option off and once from upstream's own text, and compares the symbols: of
-the folders that we touch, and among the long tests of vmlinux.
+what we touch, and among the long tests of vmlinux.
 """
 import os
 import shutil
@@ -58,21 +58,21 @@ def lay_out_pristine():
         (PRISTINE / name).unlink()
 
 
-def folders():
-    """The folders whose Makefiles or sources we add to or change."""
-    changed = call("git", f"--git-dir={tiervm.BUILD}/state/linux.git",
-                   f"--work-tree={TREE}", "diff", "--name-only",
-                   "upstream").splitlines()
-    ours = (tiervm.BUILD / "state/linux/overlay").read_text().splitlines()
-    found = {str(Path(name).parent) for name in changed + ours
-             if name.endswith((".c", "/Makefile"))}
-    return sorted(name for name in found
-                  if not name.startswith(("tools/", "Documentation/"))
-                  and not name.endswith("/tests"))
+def parts():
+    """What we may change: folders whose Makefile we add to, as `mm/`, and the
+    objects of other files of upstream's with a hook.
+    """
+    changed = [Path(name) for name in call(
+        "git", f"--git-dir={tiervm.BUILD}/state/linux.git",
+        f"--work-tree={TREE}", "diff", "--name-only", "upstream").splitlines()]
+    folders = {path.parent for path in changed if path.name == "Makefile"}
+    objects = {path.with_suffix(".o") for path in changed
+               if path.suffix == ".c" and path.parent not in folders}
+    return sorted([f"{folder}/" for folder in folders] + list(map(str, objects)))
 
 
 def build(tree, config, what):
-    """Build vmlinux, or all of some folders; return the files made."""
+    """Build vmlinux, or some folders and objects; return the files made."""
     out = tree.parent / f"kernel-off-{'all' if what == 'vmlinux' else 'part'}"
     out.mkdir(exist_ok=True)
     # Relative paths are the same for both trees, so that ccache, if it is
@@ -88,8 +88,9 @@ def build(tree, config, what):
     if what == "vmlinux":
         call(*make, "vmlinux", **env)
         return out, [out / "vmlinux"]
-    call(*make, *(f"{name}/" for name in what), **env)
-    return out, [out / name / "built-in.a" for name in what]
+    call(*make, *what, **env)
+    return out, [out / name / "built-in.a" if name.endswith("/") else out / name
+                 for name in what]
 
 
 def symbols(files):
@@ -109,7 +110,7 @@ def symbols(files):
 @pytest.fixture(scope="module", params=["part", "vmlinux"])
 def kernels(request, tmp_path_factory):
     """Our kernel with the option off, and upstream's: (folder, files) each."""
-    what = folders() if request.param == "part" else request.param
+    what = parts() if request.param == "part" else request.param
     config = tmp_path_factory.mktemp("config") / "small"
     config.write_text(CONFIG)
     ours = build(TREE, config, what)
