@@ -771,7 +771,7 @@ static void epoch(void)
 			sample_ns, t2 - t1);
 
 	e.page_ns = hpl_page_ns;
-	if (!hpl_source->adapt(&e, sample_ns, spent_ns, budget_ns))
+	if (!hpl_source->adapt(&e, spent_ns, budget_ns))
 		rest(spent_ns, budget_ns, e.length_us);
 	if (err)
 		source_ended(err);

@@ -292,9 +292,8 @@ struct hpl_epoch {
  * @collect: count samples into the trees of all @mms, sleeping as it likes;
  *	returns after about length_us, sooner if the thread is to stop. 0, or an
  *	error if there are no more samples: -EBUSY if there may be again
- * @adapt: make sampling cheaper or denser after an epoch in which it took
- *	@sample_ns, all of tracking @spent_ns, of @budget_ns. Whether the next
- *	epoch will be cheaper
+ * @adapt: make sampling cheaper or denser after an epoch in which tracking took
+ *	@spent_ns, of @budget_ns. Whether the next epoch will be cheaper
  *
  * All are called by one thread at a time.
  */
@@ -304,8 +303,8 @@ struct hpl_source {
 	int (*start)(void);
 	void (*stop)(void);
 	int (*collect)(struct list_head *mms, struct hpl_epoch *epoch);
-	bool (*adapt)(const struct hpl_epoch *epoch, u64 sample_ns,
-		      u64 spent_ns, u64 budget_ns);
+	bool (*adapt)(const struct hpl_epoch *epoch, u64 spent_ns,
+		      u64 budget_ns);
 };
 
 extern const struct hpl_source hpl_source_abit;

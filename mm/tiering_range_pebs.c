@@ -463,8 +463,8 @@ static int pebs_collect(struct list_head *mms, struct hpl_epoch *epoch)
 	return err;
 }
 
-static bool pebs_adapt(const struct hpl_epoch *epoch, u64 sample_ns,
-		       u64 spent_ns, u64 budget_ns)
+static bool pebs_adapt(const struct hpl_epoch *epoch, u64 spent_ns,
+		       u64 budget_ns)
 {
 	unsigned int old = period_shift;
 	int cpu;

@@ -38,9 +38,6 @@
 /* Gain must exceed cost by this factor, or estimates near each other thrash. */
 #define HPL_MARGIN		2
 
-/* Below this share of its budget, sampling may become denser. */
-#define HPL_BUDGET_SHARE	4
-
 /* Bounds of the samples per epoch: enough to learn, not more than picked. */
 #define HPL_SAMPLES_PER_EPOCH_MIN	64
 

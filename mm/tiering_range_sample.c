@@ -392,8 +392,7 @@ static int abit_collect(struct list_head *mms, struct hpl_epoch *epoch)
 }
 
 /* Take as many samples as the budget has room for. */
-static bool abit_adapt(const struct hpl_epoch *e, u64 sample_ns, u64 spent_ns,
-		       u64 budget_ns)
+static bool abit_adapt(const struct hpl_epoch *e, u64 spent_ns, u64 budget_ns)
 {
 	abit_nr_samples = min_t(unsigned int, HPL_SAMPLES_PER_EPOCH_MAX,
 				hpl_policy_nr_samples(e->nr_samples, spent_ns,
