@@ -191,6 +191,29 @@ bool hpl_mm_managed(const struct mm_struct *mm)
 }
 
 /**
+ * hpl_mm_trylock - take the mmap lock of an address space, to read
+ * @mm: the address space, kept by mmgrab() alone
+ *
+ * Deliberately without a reference that would make the caller its last user. A
+ * process that is killed to free memory has to free it before it is seen to
+ * end: if it were left to the caller, or to a work item, others would be killed
+ * meanwhile. exit_mmap() waits for the lock before it frees page tables.
+ *
+ * Context: does not sleep. Undone by mmap_read_unlock().
+ *
+ * Return: false if it is contended or @mm has no user any more.
+ */
+bool hpl_mm_trylock(struct mm_struct *mm)
+{
+	if (!mmap_read_trylock(mm))
+		return false;
+	if (atomic_read(&mm->mm_users))
+		return true;
+	mmap_read_unlock(mm);
+	return false;
+}
+
+/**
  * hpl_mm_find - the management of an address space
  * @mm: the address of its mm_struct, which may be gone
  *
@@ -318,10 +341,8 @@ static void mm_sync(struct hpl_mm *hm)
 	struct mm_struct *mm = hm->mm;
 	struct hpl_span *spans;
 
-	if (!mmget_not_zero(mm))
-		return;
 	spans = kvmalloc_array(max, sizeof(*spans), HPL_GFP);
-	if (!spans || !mmap_read_trylock(mm))
+	if (!spans || !hpl_mm_trylock(mm))
 		goto out;
 	nr = mm_spans(mm, spans, max);
 	hm->total_vm = mm->total_vm;
@@ -335,7 +356,6 @@ static void mm_sync(struct hpl_mm *hm)
 		hm->sync_age = HPL_SYNC_EPOCHS;
 out:
 	kvfree(spans);
-	mmput_async(mm);
 }
 
 /* Learn of new, changed and dead processes. */

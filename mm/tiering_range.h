@@ -211,7 +211,7 @@ struct vm_area_struct;
 /**
  * struct hpl_mm - a process' address space under management
  * @list: in hpl_mms
- * @mm: counted by mmgrab(); may be dead, see mmget_not_zero()
+ * @mm: counted by mmgrab(); may be dead, see hpl_mm_trylock()
  * @pid: a process that uses @mm, for its cpuset and memory policy
  * @tree: its ranges
  * @rss: resident pages when last looked at
@@ -342,6 +342,7 @@ int hpl_migrate_start(void);
 void hpl_migrate_stop(void);
 void hpl_migrate_cancel(void);
 bool hpl_mm_managed(const struct mm_struct *mm);
+bool hpl_mm_trylock(struct mm_struct *mm);
 bool hpl_vma_movable(struct vm_area_struct *vma);
 bool hpl_folio_movable(struct folio *folio);
 

@@ -21,7 +21,6 @@
 #include <linux/pid.h>
 #include <linux/random.h>
 #include <linux/sched/cputime.h>
-#include <linux/sched/mm.h>
 #include <linux/swap.h>
 #include <linux/vmstat.h>
 
@@ -384,14 +383,11 @@ void hpl_isolate(struct hpl_batch *b, struct mm_struct *mm,
 {
 	b->next = end;
 	b->pmds = HPL_BATCH_PMDS;
-	if (!hpl_mm_managed(mm) || !mmget_not_zero(mm))
+	if (!hpl_mm_managed(mm) || !hpl_mm_trylock(mm))
 		return;
-	if (mmap_read_trylock(mm)) {
-		if (!walk_page_range(mm, start, end, &isolate_ops, b))
-			b->next = end;
-		mmap_read_unlock(mm);
-	}
-	mmput_async(mm);
+	if (!walk_page_range(mm, start, end, &isolate_ops, b))
+		b->next = end;
+	mmap_read_unlock(mm);
 }
 
 /* A page of the size of @src on the target; NULL if there is none free. */

@@ -18,7 +18,6 @@
 #include <linux/page_idle.h>
 #include <linux/pagewalk.h>
 #include <linux/random.h>
-#include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/vmstat.h>
 
@@ -280,11 +279,9 @@ static void visit(struct hpl_pick *p, unsigned int nr, enum hpl_visit what,
 	/* All of them are in the same state. */
 	if (what == HPL_VISIT_CHECK && p->state == HPL_PICK_NEW)
 		return;
-	if (!mmget_not_zero(mm))
-		return;
-	if (!mmap_read_trylock(mm)) {
+	if (!hpl_mm_trylock(mm)) {
 		count_vm_events(HPL_SAMPLE_DISCARDED, nr);
-		goto out;
+		return;
 	}
 	for (i = 0; i < nr; i++) {
 		if (what == HPL_VISIT_ARM)
@@ -302,8 +299,6 @@ static void visit(struct hpl_pick *p, unsigned int nr, enum hpl_visit what,
 	mmap_read_unlock(mm);
 	if (what == HPL_VISIT_CHECK)
 		count_vm_events(HPL_SAMPLE_ABIT, nr);
-out:
-	mmput_async(mm);
 }
 
 static void visit_all(unsigned int nr, enum hpl_visit what,
