@@ -53,8 +53,12 @@ def test_kselftest(guest, debug):
     for program in programs:
         path = f"/selftests/{program.name}"
         result = guest(path, files={path: str(program)}, debug=debug,
-                       timing="off", timeout=600, extra=DISK)
-        check(parse_ktap(result.out))
+                       timing="off", timeout=600, extra=DISK, check=False)
+        # Which case and which line, before what the guest printed last.
+        wrong = [line for line in result.out
+                 if re.search(r"not ok |# tier\S+\.c:\d+:", line)]
+        assert not wrong, "\n".join(wrong)
+        check(parse_ktap(result.check().out))
 
 
 def test_host():

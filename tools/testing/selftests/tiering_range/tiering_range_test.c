@@ -264,13 +264,16 @@ static void touch(const char *mem, size_t bytes)
 /* Keep a buffer hot until @goal of it is on @node; false if that never comes. */
 static bool touch_until(char *mem, size_t bytes, int node, double goal)
 {
-	double end = now() + DEADLINE_S;
+	double end = now() + DEADLINE_S, share = 0;
 
 	while (now() < end) {
 		touch(mem, bytes);
-		if (share_on(0, mem, bytes, node, 1) >= goal)
+		share = share_on(0, mem, bytes, node, 1);
+		if (share >= goal)
 			return true;
 	}
+	ksft_print_msg("share on node %d: %.3f after %d s, goal %.3f\n", node,
+		       share, DEADLINE_S, goal);
 	return false;
 }
 
@@ -286,6 +289,8 @@ static bool touch_until_counted(char *mem, size_t bytes, const char *name,
 		if (vmstat(name) >= goal)
 			return true;
 	}
+	ksft_print_msg("%s: %lld after %d s, goal %lld\n", name, vmstat(name),
+		       DEADLINE_S, goal);
 	return false;
 }
 
