@@ -51,23 +51,6 @@
 /* Epochs after which VMAs are looked at even if their number and size agree. */
 #define HPL_SYNC_EPOCHS		16
 
-/*
- * A range is moved only when it has lasted this many epochs; twice as many
- * after each move in a row that moved nothing, up to 64 times.
- */
-#define HPL_MIN_AGE		2
-#define HPL_MAX_FAILURES	6U
-
-/* An epoch's budget of pages to move is for this time at most. */
-#define HPL_MIGRATE_MS_MAX	1000U
-
-/*
- * CPU time to move a page until there is a measurement: an exchange of two was
- * measured to take 50 us.
- */
-#define HPL_PAGE_NS		25000U
-#define HPL_PAGE_NS_MAX		(16 * HPL_PAGE_NS)
-
 /* Rest at most so long, lest a burst of work elsewhere put us to sleep. */
 #define HPL_REST_US_MAX		(10ULL * USEC_PER_SEC)
 
@@ -82,9 +65,6 @@
  * should not take an epoch for each of the six until nothing is.
  */
 #define HPL_SPLIT_ROUNDS	8
-
-/* Until a PMU that was taken by others is tried again. */
-#define HPL_RETRY_NS		(10 * NSEC_PER_SEC)
 
 struct hpl_knobs hpl_knobs = {
 	.epoch_ms = 100,
@@ -102,15 +82,6 @@ static struct task_struct *hpl_task;
 static enum hpl_choice hpl_choice;
 
 /*
- * In use; NULL while disabled or without tiers. Changed by the main thread, and
- * while that does not run.
- */
-static const struct hpl_source *hpl_source;
-
-/* When to try pebs again, 0 for never. */
-static u64 hpl_retry_ns;
-
-/*
  * Protects hpl_mms and all there is in it. The main thread alone changes the
  * list and the ranges, and lets go of the lock only in hpl_sleep().
  */
@@ -122,8 +93,9 @@ static u64 hpl_quiet_until;
 /* All of the following belongs to the main thread. */
 static u64 hpl_decayed_ns;
 static DEFINE_XARRAY(hpl_mm_index);
+static DEFINE_XARRAY_ALLOC(hpl_mm_owners);
+static u32 hpl_mm_next;
 static unsigned int hpl_nr_mms;
-static unsigned int hpl_page_ns;
 
 /**
  * hpl_sleep - sleep in the main thread
@@ -226,9 +198,24 @@ struct hpl_mm *hpl_mm_find(unsigned long mm)
 	return xa_load(&hpl_mm_index, mm);
 }
 
+/**
+ * hpl_mm_of - the address space that a number stands for
+ * @owner: the number
+ *
+ * Context: the main thread.
+ *
+ * Return: NULL if there is none any more.
+ */
+struct hpl_mm *hpl_mm_of(unsigned int owner)
+{
+	return xa_load(&hpl_mm_owners, owner);
+}
+
 static void mm_forget(struct hpl_mm *hm)
 {
 	xa_erase(&hpl_mm_index, (unsigned long)hm->mm);
+	if (hm->owner < HPL_OWNERS)
+		xa_erase(&hpl_mm_owners, hm->owner);
 	list_del(&hm->list);
 	hpl_tree_destroy(&hm->tree);
 	put_pid(hm->pid);
@@ -249,6 +236,11 @@ static void mm_register(struct mm_struct *mm, struct pid *pid)
 		return;
 	}
 	hm->mm = mm;
+	/* Pages of processes beyond the last number are not counted apart. */
+	if (xa_alloc_cyclic(&hpl_mm_owners, &hm->owner, hm,
+			    XA_LIMIT(0, HPL_OWNERS - 1), &hpl_mm_next,
+			    HPL_GFP) < 0)
+		hm->owner = HPL_OWNERS;
 	hm->pid = pid;
 	hm->fresh = true;
 	hpl_tree_init(&hm->tree, READ_ONCE(hpl_knobs.max_ranges),
@@ -403,174 +395,6 @@ static unsigned int trees_update(void)
 	return nr;
 }
 
-/* Whether a range has lasted long enough to be moved. */
-static bool range_ready(const struct hpl_range *r)
-{
-	return r->age >= HPL_MIN_AGE << min(r->failures, HPL_MAX_FAILURES);
-}
-
-/* All ranges, or those that are @ready to be moved; returns how many. */
-static unsigned int candidates(struct hpl_candidate *c, bool ready)
-{
-	unsigned int owner = 0, nr = 0;
-	struct hpl_range *r;
-	struct hpl_mm *hm;
-
-	list_for_each_entry(hm, &hpl_mms, list) {
-		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r)) {
-			unsigned long fast = hpl_range_fast(r);
-
-			if (ready && !range_ready(r))
-				continue;
-			c[nr++] = (struct hpl_candidate){
-				.owner = owner,
-				.start = r->start,
-				.end = r->end,
-				.counts = hpl_range_sum(r),
-				.exposed = r->exposed,
-				.nr_fast = fast,
-				.nr_slow = hpl_range_resident(r) - fast,
-			};
-		}
-		owner++;
-	}
-	return nr;
-}
-
-/* The address spaces by the number that candidates() gave them. */
-static struct hpl_mm **mms_by_number(void)
-{
-	struct hpl_mm **mms = kvmalloc_array(hpl_nr_mms, sizeof(*mms), HPL_GFP);
-	struct hpl_mm *hm;
-	unsigned int n = 0;
-
-	if (mms)
-		list_for_each_entry(hm, &hpl_mms, list)
-			mms[n++] = hm;
-	return mms;
-}
-
-static void add_move(struct hpl_move *m, struct hpl_mm *hm,
-		     const struct hpl_candidate *c, bool promote)
-{
-	*m = (struct hpl_move){
-		.hm = hm,
-		.start = c->start,
-		.end = c->end,
-		.promote = promote,
-	};
-	atomic_long_set(&m->nr_left, promote ? c->nr_promote : c->nr_demote);
-}
-
-/*
- * Turn verdicts into moves: hottest promoted and coldest demoted first. None
- * if memory is short: the next epoch tries again.
- */
-static struct hpl_move *plan_moves(const struct hpl_candidate *c,
-				   unsigned int nr, unsigned int *nr_moves)
-{
-	struct hpl_move *moves = NULL;
-	struct hpl_mm **mms = NULL;
-	unsigned int i, n = 0;
-
-	for (i = 0; i < nr; i++)
-		n += !!c[i].nr_promote + !!c[i].nr_demote;
-	if (n)
-		mms = mms_by_number();
-	if (mms)
-		moves = kvcalloc(n, sizeof(*moves), HPL_GFP);
-	n = 0;
-	for (i = 0; moves && i < nr; i++)
-		if (c[i].nr_promote)
-			add_move(&moves[n++], mms[c[i].owner], &c[i], true);
-	for (i = nr; moves && i-- > 0; )
-		if (c[i].nr_demote)
-			add_move(&moves[n++], mms[c[i].owner], &c[i], false);
-	kvfree(mms);
-	*nr_moves = n;
-	return moves;
-}
-
-/* Rank all ranges and decide; returns pages to promote. */
-static unsigned long classify(unsigned int nr, const struct hpl_epoch *e,
-			      struct hpl_move **moves, unsigned int *nr_moves)
-{
-	unsigned int ms = min(e->length_us / USEC_PER_MSEC, HPL_MIGRATE_MS_MAX);
-	struct hpl_costs costs = {
-		.nr_free = hpl_fast_free(),
-		.nr_budget = (unsigned long)READ_ONCE(hpl_knobs.migrate_mbps) *
-			     (SZ_1M >> PAGE_SHIFT) * ms / MSEC_PER_SEC,
-		.evidence = hpl_source->evidence,
-		.interval_us = e->measured_us,
-		.page_ns = hpl_page_ns,
-	};
-	unsigned long nr_promote = 0;
-	struct hpl_candidate *c;
-
-	if (time_before64(get_jiffies_64(), hpl_quiet_until))
-		costs.nr_budget = 0;
-	*moves = NULL;
-	*nr_moves = 0;
-	c = nr ? kvmalloc_array(nr, sizeof(*c), HPL_GFP) : NULL;
-	if (c) {
-		nr = candidates(c, true);
-		nr_promote = hpl_policy_plan(c, nr, &costs);
-		*moves = plan_moves(c, nr, nr_moves);
-	}
-	kvfree(c);
-	return nr_promote;
-}
-
-/* Keep account of what @m has moved; returns how many pages. */
-static unsigned long settle(struct hpl_move *m)
-{
-	struct hpl_range *r = hpl_tree_find(&m->hm->tree, m->start);
-	unsigned long done = atomic_long_read(&m->nr_done);
-
-	if (!r)
-		return done;
-	hpl_range_moved(r, done, m->promote);
-	/* There were fewer than it seemed; others may have some. */
-	if (!m->promote && atomic_long_read(&m->nr_left) > 0)
-		hpl_range_moved(r, ULONG_MAX, false);
-	if (done) {
-		r->failures = 0;
-	} else {
-		r->failures++;
-		r->age = 0;
-	}
-	return done;
-}
-
-/*
- * Adapt the price of a page to what was measured. A high price ends all moves,
- * hence all measurements, so without them it fades to the default.
- */
-static void learn_page_ns(u64 spent_ns, unsigned long nr_done)
-{
-	u64 now = min(hpl_page_ns, HPL_PAGE_NS);
-
-	if (nr_done)
-		now = min_t(u64, div64_u64(spent_ns, nr_done), HPL_PAGE_NS_MAX);
-	hpl_page_ns = (3 * hpl_page_ns + now) / 4;
-}
-
-/* Carry out and free @moves. */
-static void migrate(struct hpl_move *moves, unsigned int nr,
-		    unsigned long *nr_promoted, unsigned long *nr_demoted)
-{
-	u64 spent_ns = hpl_migrate(moves, nr);
-	unsigned int i;
-
-	*nr_promoted = 0;
-	*nr_demoted = 0;
-	for (i = 0; i < nr; i++)
-		*(moves[i].promote ? nr_promoted : nr_demoted) +=
-			settle(&moves[i]);
-	learn_page_ns(spent_ns, *nr_promoted + *nr_demoted);
-	kvfree(moves);
-}
-
 /*
  * Even the fewest samples may cost more than an epoch's budget. Then keep to it
  * by resting after the epoch for as long as it takes.
@@ -582,64 +406,6 @@ static void rest(u64 spent_ns, u64 budget_ns, unsigned int epoch_us)
 	if (spent_ns > budget_ns)
 		us = div64_u64((spent_ns - budget_ns) * epoch_us, budget_ns);
 	hpl_sleep(min(us, HPL_REST_US_MAX));
-}
-
-/* Demote up to @nr_pages of @c, which is sorted; returns pages demoted. */
-static unsigned long demote_in_order(int nid, unsigned long nr_pages,
-				     const struct hpl_candidate *c,
-				     unsigned int nr)
-{
-	struct hpl_mm **mms = mms_by_number();
-	unsigned long done = 0;
-	unsigned int i;
-	int err = 0;
-
-	for (i = 0; mms && !err && i < nr && done < nr_pages; i++) {
-		struct hpl_mm *hm = mms[c[i].owner];
-		struct hpl_move move;
-		struct hpl_range *r;
-
-		if (!hpl_policy_has_fast(&c[i]))
-			continue;
-		add_move(&move, hm, &c[i], false);
-		atomic_long_set(&move.nr_left, nr_pages - done);
-		err = hpl_move_range(nid, &move);
-		done += atomic_long_read(&move.nr_done);
-		r = hpl_tree_find(&hm->tree, c[i].start);
-		if (r)
-			hpl_range_moved(r, atomic_long_read(&move.nr_done),
-					false);
-	}
-	kvfree(mms);
-	return done;
-}
-
-static unsigned long demote_coldest(int nid, unsigned long nr_pages)
-{
-	struct hpl_candidate *c = NULL;
-	unsigned long done = 0;
-	struct hpl_mm *hm;
-	unsigned int nr = 0;
-
-	lockdep_assert_held(&hpl_mms_lock);
-	list_for_each_entry(hm, &hpl_mms, list)
-		nr += hm->tree.nr;
-	if (nr)
-		c = kvmalloc_array(nr, sizeof(*c), HPL_GFP);
-	if (c) {
-		u64 begin = task_sched_runtime(current);
-
-		nr = candidates(c, false);
-		hpl_policy_rank_coldest(c, nr);
-		lru_add_drain();
-		done = demote_in_order(nid, nr_pages, c, nr);
-		if (done)
-			hpl_quiet_until = get_jiffies_64() + HPL_QUIET_JIFFIES;
-		count_vm_events(HPL_MIGRATE_NS,
-				task_sched_runtime(current) - begin);
-	}
-	kvfree(c);
-	return done;
 }
 
 /**
@@ -659,13 +425,15 @@ static unsigned long demote_coldest(int nid, unsigned long nr_pages)
  */
 unsigned long hpl_demote_node(int nid, unsigned long nr_pages)
 {
-	unsigned long done = 0;
+	unsigned long done;
 
 	if (!hpl_enabled() || nid < 0 || !node_state(nid, N_MEMORY) ||
 	    next_demotion_node(nid) == NUMA_NO_NODE)
 		return 0;
 	mutex_lock(&hpl_mms_lock);
-	done = demote_coldest(nid, nr_pages);
+	done = hpl_plan_demote(&hpl_mms, nid, nr_pages);
+	if (done)
+		hpl_quiet_until = get_jiffies_64() + HPL_QUIET_JIFFIES;
 	mutex_unlock(&hpl_mms_lock);
 	trace_hpl_demote_node(nid, nr_pages, done);
 	return done;
@@ -680,83 +448,6 @@ static void mms_forget(void)
 		mm_forget(hm);
 }
 
-/*
- * Start the source that was asked for; with "auto", the best that works. A PMU
- * that others have taken may be free later.
- */
-static int source_start(void)
-{
-	const struct hpl_source *source = &hpl_source_abit;
-	int err;
-
-	hpl_retry_ns = 0;
-	if (hpl_choice == HPL_CHOICE_PEBS)
-		source = IS_ENABLED(CONFIG_HPLACEMENT_PEBS) ?
-			 &hpl_source_pebs : NULL;
-	if (IS_ENABLED(CONFIG_HPLACEMENT_PEBS) &&
-	    hpl_choice == HPL_CHOICE_AUTO) {
-		err = hpl_source_pebs.start();
-		if (!err) {
-			WRITE_ONCE(hpl_source, &hpl_source_pebs);
-			return 0;
-		}
-		pr_info_once("no samples by PEBS (error %d), using accessed bits\n",
-			     err);
-		if (err == -EBUSY)
-			hpl_retry_ns = ktime_get_ns() + HPL_RETRY_NS;
-	}
-	err = source ? source->start() : -EOPNOTSUPP;
-	if (!err)
-		WRITE_ONCE(hpl_source, source);
-	return err;
-}
-
-static void source_stop(void)
-{
-	if (hpl_source)
-		hpl_source->stop();
-	WRITE_ONCE(hpl_source, NULL);
-}
-
-/*
- * Go on with another source, which has been started or needs no start. What the
- * old one found cannot be compared with what the new one will.
- */
-static void source_switch(const struct hpl_source *to)
-{
-	hpl_source->stop();
-	mms_forget();
-	WRITE_ONCE(hpl_source, to);
-}
-
-/* The source has come to an end with @err. */
-static void source_ended(int err)
-{
-	if (hpl_choice != HPL_CHOICE_AUTO || hpl_source == &hpl_source_abit)
-		return;
-	pr_info_once("no more samples by PEBS (error %d), using accessed bits\n",
-		     err);
-	if (!hpl_source_abit.start())
-		source_switch(&hpl_source_abit);
-	if (err == -EBUSY)
-		hpl_retry_ns = ktime_get_ns() + HPL_RETRY_NS;
-}
-
-/* Return to pebs, if that is time and it works again. */
-static void source_retry(void)
-{
-	u64 now = ktime_get_ns();
-
-	if (!IS_ENABLED(CONFIG_HPLACEMENT_PEBS) || !hpl_retry_ns ||
-	    now < hpl_retry_ns)
-		return;
-	hpl_retry_ns = now + HPL_RETRY_NS;
-	if (!hpl_source_pebs.start()) {
-		hpl_retry_ns = 0;
-		source_switch(&hpl_source_pebs);
-	}
-}
-
 static void epoch(void)
 {
 	unsigned int epoch_ms = READ_ONCE(hpl_knobs.epoch_ms);
@@ -764,13 +455,13 @@ static void epoch(void)
 			READ_ONCE(hpl_knobs.overhead_permille) *
 			num_online_cpus();
 	u64 t0 = task_sched_runtime(current), t1, t2, sample_ns, spent_ns;
-	unsigned long nr_promote, nr_promoted, nr_demoted;
-	unsigned int nr, nr_moves;
-	struct hpl_move *moves;
+	unsigned long nr_promoted, nr_demoted;
 	struct hpl_epoch e = {
 		.length_us = epoch_ms * USEC_PER_MSEC,
-		.page_ns = hpl_page_ns,
+		.page_ns = hpl_page_ns(),
 	};
+	struct hpl_plan plan;
+	unsigned int nr;
 	int err;
 
 	mms_update();
@@ -781,22 +472,21 @@ static void epoch(void)
 	if (kthread_should_stop())
 		return;
 	nr = trees_update();
-	nr_promote = classify(nr, &e, &moves, &nr_moves);
+	hpl_plan(&plan, &hpl_mms, nr, &e, hpl_source->evidence,
+		 time_before64(get_jiffies_64(), hpl_quiet_until));
 	t2 = task_sched_runtime(current);
 	spent_ns = t2 - t0 + e.spent_ns;
 	count_vm_events(HPL_CLASSIFY_NS, t2 - t1);
 	count_vm_event(HPL_EPOCHS);
-	migrate(moves, nr_moves, &nr_promoted, &nr_demoted);
-	trace_hpl_epoch(hpl_nr_mms, nr, &e, nr_promote, nr_promoted, nr_demoted,
-			sample_ns, t2 - t1);
+	hpl_plan_carry_out(&plan, &nr_promoted, &nr_demoted);
+	trace_hpl_epoch(hpl_nr_mms, nr, &e, plan.nr_promote, nr_promoted,
+			nr_demoted, sample_ns, t2 - t1);
 
-	e.page_ns = hpl_page_ns;
+	e.page_ns = hpl_page_ns();
 	if (!hpl_source->adapt(&e, spent_ns, budget_ns))
 		rest(spent_ns, budget_ns, e.length_us);
-	if (err)
-		source_ended(err);
-	else
-		source_retry();
+	if (err ? hpl_source_ended(hpl_choice, err) : hpl_source_retry())
+		mms_forget();
 }
 
 static int hpl_main(void *data)
@@ -804,13 +494,12 @@ static int hpl_main(void *data)
 	set_freezable();
 	mutex_lock(&hpl_mms_lock);
 	hpl_decayed_ns = ktime_get_ns();
-	hpl_page_ns = HPL_PAGE_NS;
 	while (!kthread_should_stop()) {
 		/* Nodes come and go; with one tier there is nothing to do. */
 		if (!hpl_have_tiers()) {
 			mms_forget();
-			source_stop();
-		} else if (hpl_source || !source_start()) {
+			hpl_source_stop();
+		} else if (hpl_source || !hpl_source_start(hpl_choice)) {
 			epoch();
 			continue;
 		}
@@ -821,21 +510,6 @@ static int hpl_main(void *data)
 	return 0;
 }
 
-/* Whether a source can be used, while none is in use. */
-static int source_try(enum hpl_choice choice)
-{
-	int err;
-
-	if (choice != HPL_CHOICE_PEBS)
-		return 0;
-	if (!IS_ENABLED(CONFIG_HPLACEMENT_PEBS))
-		return -EOPNOTSUPP;
-	err = hpl_source_pebs.start();
-	if (!err)
-		hpl_source_pebs.stop();
-	return err;
-}
-
 static int hpl_start(void)
 {
 	struct task_struct *task;
@@ -843,9 +517,12 @@ static int hpl_start(void)
 
 	if (err)
 		return err;
-	err = source_start();
+	err = hpl_plan_start();
 	if (err)
 		goto err_looks;
+	err = hpl_source_start(hpl_choice);
+	if (err)
+		goto err_plan;
 	err = hpl_migrate_start();
 	if (err)
 		goto err_source;
@@ -860,7 +537,9 @@ static int hpl_start(void)
 err_migrate:
 	hpl_migrate_stop();
 err_source:
-	source_stop();
+	hpl_source_stop();
+err_plan:
+	hpl_plan_stop();
 err_looks:
 	hpl_looks_stop();
 	return err;
@@ -872,7 +551,8 @@ static void hpl_stop(void)
 	kthread_stop(hpl_task);
 	WRITE_ONCE(hpl_task, NULL);
 	hpl_migrate_stop();
-	source_stop();
+	hpl_source_stop();
+	hpl_plan_stop();
 	hpl_looks_stop();
 }
 
@@ -884,18 +564,6 @@ static void hpl_stop(void)
 enum hpl_choice hpl_source_choice(void)
 {
 	return READ_ONCE(hpl_choice);
-}
-
-/**
- * hpl_source_in_use - the name of the source of samples in use
- *
- * Return: a name as in sysfs, "none" while HPlacement is not at work.
- */
-const char *hpl_source_in_use(void)
-{
-	const struct hpl_source *source = READ_ONCE(hpl_source);
-
-	return source ? source->name : "none";
 }
 
 /**
@@ -925,7 +593,7 @@ int hpl_source_choose(enum hpl_choice choice)
 				pr_err("stopped for want of memory\n");
 		}
 	} else {
-		err = source_try(choice);
+		err = hpl_source_try(choice);
 		if (!err)
 			WRITE_ONCE(hpl_choice, choice);
 	}

@@ -31,8 +31,12 @@
 #define HPL_PERIOD_SHIFT	12
 #define HPL_PERIOD		BIT(HPL_PERIOD_SHIFT)
 
-/* Periods are at most so many binary orders longer: one in a million. */
-#define HPL_PERIOD_SHIFT_MAX	8U
+/*
+ * Periods are at most so many binary orders longer, one in a million; or shorter,
+ * while single hot pages are found, of which each has few samples.
+ */
+#define HPL_PERIOD_SHIFT_MAX	8
+#define HPL_PERIOD_SHIFT_DENSE	(-2)
 
 /* No split makes a smaller range: below, one sample decides too much. */
 #define HPL_MIN_RANGE_PAGES	16UL
@@ -150,6 +154,82 @@ bool hpl_heat_differs(enum hpl_evidence evidence, struct hpl_heat a,
 unsigned long hpl_range_resident(const struct hpl_range *r);
 unsigned long hpl_range_fast(const struct hpl_range *r);
 
+/*
+ * Length of a window: in two of them, pages that deserve a place on the fast tier
+ * have some samples at the default period, and others next to none.
+ */
+#define HPL_SPOT_WINDOW_MS	3000
+
+/* Address spaces whose pages are told apart. */
+#define HPL_OWNERS		4096U
+
+/* Numbers of samples told apart, and one that no page has. */
+#define HPL_SPOT_COUNTS		8
+#define HPL_SPOT_NEVER		UINT_MAX
+
+/**
+ * struct hpl_spot - a page in the table of those sampled lately
+ * @page: its address in pages: users have 56 bits of address at most
+ * @owner: whose, see struct hpl_mm
+ * @now: samples in the current window
+ * @before: samples in the window before that; if 0 like @now, there is no page
+ * @tried: promotion has been tried in this window
+ */
+struct hpl_spot {
+	u64 page:44;
+	u64 owner:12;
+	u64 now:3;
+	u64 before:3;
+	u64 tried:1;
+};
+
+static inline unsigned long hpl_spot_addr(const struct hpl_spot *s)
+{
+	/* A bit-field's own type would lose the upper bits. */
+	return (u64)s->page << PAGE_SHIFT;
+}
+
+/**
+ * struct hpl_sketch - counts of samples by page
+ * @spots: @nr of them, in buckets
+ * @windows: in which each bucket was up to date
+ * @nr: a power of 2
+ * @shift: of a 64-bit hash, to get the number of a bucket
+ * @cursor: next spot to be passed
+ * @least: as many samples make a page hot
+ * @window: number of the current one
+ * @age_ms: since it began
+ * @exposed: how long accesses have been sampled in it, see struct hpl_range
+ * @exposed_before: in the one before
+ *
+ * Not locked: see &struct hpl_mm for those of the core.
+ */
+struct hpl_sketch {
+	struct hpl_spot *spots;
+	u8 *windows;
+	unsigned long nr;
+	unsigned int shift;
+	unsigned long cursor;
+	unsigned int least;
+	u8 window;
+	unsigned int age_ms;
+	u32 exposed;
+	u32 exposed_before;
+};
+
+int hpl_sketch_init(struct hpl_sketch *sk, unsigned long nr_pages);
+void hpl_sketch_destroy(struct hpl_sketch *sk);
+void hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
+		      unsigned long addr);
+bool hpl_sketch_seen(const struct hpl_sketch *sk, unsigned int owner,
+		     unsigned long addr);
+void hpl_sketch_expose(struct hpl_sketch *sk, u32 exposed, unsigned int dt_ms);
+unsigned int hpl_sketch_next(struct hpl_sketch *sk, struct hpl_spot **spot);
+void hpl_sketch_expect(const struct hpl_sketch *sk, const struct hpl_range *r,
+		       u64 *expected);
+void hpl_sketch_judge(struct hpl_sketch *sk, const unsigned long *found,
+		      const u64 *expected);
+
 /**
  * struct hpl_candidate - a range as the policy sees it, and its verdict
  * @owner: index of its address space, for the caller
@@ -179,6 +259,7 @@ struct hpl_candidate {
 /**
  * struct hpl_costs - what the policy weighs
  * @nr_free: free pages of the fast nodes that promotion may use
+ * @nr_short: pages that must become free before it may use any
  * @nr_budget: pages to promote at most
  * @evidence: what the hits are
  * @interval_us: for HPL_BITS, the sampling interval, as measured
@@ -186,6 +267,7 @@ struct hpl_candidate {
  */
 struct hpl_costs {
 	unsigned long nr_free;
+	unsigned long nr_short;
 	unsigned long nr_budget;
 	enum hpl_evidence evidence;
 	unsigned int interval_us;
@@ -193,6 +275,7 @@ struct hpl_costs {
 };
 
 unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
+			      struct hpl_candidate *alone,
 			      const struct hpl_costs *costs);
 void hpl_policy_rank_coldest(struct hpl_candidate *c, unsigned int nr);
 bool hpl_policy_has_fast(const struct hpl_candidate *c);
@@ -200,8 +283,8 @@ unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns,
 				   u64 budget_ns);
 unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
 				 unsigned int max_us, unsigned int page_ns);
-unsigned int hpl_policy_period(unsigned int shift, u64 record_ns, u64 spent_ns,
-			       u64 budget_ns);
+int hpl_policy_period(int shift, int least, u64 record_ns, u64 spent_ns,
+		      u64 budget_ns);
 
 struct folio;
 struct mm_struct;
@@ -212,6 +295,7 @@ struct vm_area_struct;
  * struct hpl_mm - a process' address space under management
  * @list: in hpl_mms
  * @mm: counted by mmgrab(); may be dead, see hpl_mm_trylock()
+ * @owner: a number that stands for it, HPL_OWNERS if there are too many
  * @pid: a process that uses @mm, for its cpuset and memory policy
  * @tree: its ranges
  * @rss: resident pages when last looked at
@@ -227,6 +311,7 @@ struct vm_area_struct;
 struct hpl_mm {
 	struct list_head list;
 	struct mm_struct *mm;
+	u32 owner;
 	struct pid *pid;
 	struct hpl_tree tree;
 	unsigned long rss;
@@ -309,6 +394,7 @@ struct hpl_source {
 
 extern const struct hpl_source hpl_source_abit;
 extern const struct hpl_source hpl_source_pebs;
+extern const struct hpl_source *hpl_source;
 
 /* Samples that one epoch of abit can take at most, whatever the budget. */
 #define HPL_SAMPLES_PER_EPOCH_MAX	8192
@@ -316,7 +402,9 @@ extern const struct hpl_source hpl_source_pebs;
 int hpl_looks_start(void);
 void hpl_looks_stop(void);
 void hpl_look(struct list_head *mms, struct hpl_epoch *epoch);
+bool hpl_page_is_slow(struct hpl_mm *hm, unsigned long addr);
 struct hpl_mm *hpl_mm_find(unsigned long mm);
+struct hpl_mm *hpl_mm_of(unsigned int owner);
 
 void hpl_sleep(unsigned int us);
 
@@ -326,6 +414,10 @@ void hpl_sleep(unsigned int us);
  * @start: first byte
  * @end: first byte after it
  * @promote: to the fast tier, otherwise to the slow one
+ * @all: also pages that have been sampled lately; otherwise, those are not
+ *	demoted
+ * @spots: if not NULL, only these pages of the range, by address
+ * @nr_spots: number of @spots
  * @nr_left: pages still to be moved; several nodes may take from it
  * @nr_done: pages moved
  */
@@ -334,6 +426,9 @@ struct hpl_move {
 	unsigned long start;
 	unsigned long end;
 	bool promote;
+	bool all;
+	const struct hpl_spot *spots;
+	unsigned int nr_spots;
 	atomic_long_t nr_left;
 	atomic_long_t nr_done;
 };
@@ -346,9 +441,35 @@ bool hpl_mm_trylock(struct mm_struct *mm);
 bool hpl_vma_movable(struct vm_area_struct *vma);
 bool hpl_folio_movable(struct folio *folio);
 
+/**
+ * struct hpl_plan - what is to be moved in an epoch
+ * @moves: @nr_moves of them
+ * @nr_moves: may be 0 for want of memory
+ * @nr_promote: pages to promote, were there enough memory
+ */
+struct hpl_plan {
+	struct hpl_move *moves;
+	unsigned int nr_moves;
+	unsigned long nr_promote;
+};
+
+/* Of all processes; the main thread's, and read by others while it waits. */
+extern struct hpl_sketch hpl_sketch;
+
+int hpl_plan_start(void);
+void hpl_plan_stop(void);
+unsigned int hpl_page_ns(void);
+void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
+	      const struct hpl_epoch *e, enum hpl_evidence evidence, bool quiet);
+void hpl_plan_carry_out(struct hpl_plan *plan, unsigned long *nr_promoted,
+			unsigned long *nr_demoted);
+unsigned long hpl_plan_demote(struct list_head *mms, int nid,
+			      unsigned long nr_pages);
+
 u64 hpl_migrate(struct hpl_move *moves, unsigned int nr);
 int hpl_move_range(int nid, struct hpl_move *move);
 unsigned long hpl_fast_free(void);
+unsigned long hpl_fast_short(void);
 bool hpl_have_tiers(void);
 
 /**
@@ -368,6 +489,11 @@ bool hpl_enabled(void);
 int hpl_enable(bool on);
 enum hpl_choice hpl_source_choice(void);
 int hpl_source_choose(enum hpl_choice choice);
+int hpl_source_start(enum hpl_choice choice);
+void hpl_source_stop(void);
+bool hpl_source_ended(enum hpl_choice choice, int err);
+bool hpl_source_retry(void);
+int hpl_source_try(enum hpl_choice choice);
 const char *hpl_source_in_use(void);
 int hpl_sysfs_init(void);
 

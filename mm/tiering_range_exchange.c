@@ -116,7 +116,7 @@ static bool side_fill(struct hpl_side *s)
 			continue;
 		}
 		b->max = min(left, (long)HPL_BATCH_PAIRS);
-		hpl_isolate(b, s->move->hm->mm, s->at,
+		hpl_isolate(b, s->move, s->at,
 			    min(s->move->end, s->at + s->unseen));
 		s->unseen -= b->next - s->at;
 		s->at = b->next == s->move->end ? s->move->start : b->next;

@@ -242,14 +242,16 @@ static int isolate_test(unsigned long start, unsigned long end,
 	return 1;
 }
 
-/* Free pages of a zone above its high watermark, so that kswapd sleeps on. */
-static unsigned long zone_spare(struct zone *zone)
+/*
+ * Free pages of a zone above its high watermark, so that kswapd sleeps on; less
+ * than none if there are too few.
+ */
+static long zone_spare(struct zone *zone)
 {
-	unsigned long free = zone_page_state(zone, NR_FREE_PAGES);
-	unsigned long keep = high_wmark_pages(zone) +
-			     zone->lowmem_reserve[ZONE_MOVABLE];
+	long free = zone_page_state(zone, NR_FREE_PAGES);
 
-	return free > keep ? free - keep : 0;
+	return free - (long)(high_wmark_pages(zone) +
+			     zone->lowmem_reserve[ZONE_MOVABLE]);
 }
 
 static unsigned long node_spare(int nid)
@@ -260,8 +262,28 @@ static unsigned long node_spare(int nid)
 
 	for (i = 0; i < MAX_NR_ZONES; i++)
 		if (managed_zone(&pgdat->node_zones[i]))
-			sum += zone_spare(&pgdat->node_zones[i]);
+			sum += max(zone_spare(&pgdat->node_zones[i]), 0L);
 	return sum;
+}
+
+/* What its largest zone lacks, if none has any to spare. */
+static unsigned long node_short(int nid)
+{
+	struct pglist_data *pgdat = NODE_DATA(nid);
+	struct zone *zone, *largest = NULL;
+	int i;
+
+	for (i = 0; i < MAX_NR_ZONES; i++) {
+		zone = &pgdat->node_zones[i];
+		if (!managed_zone(zone))
+			continue;
+		if (zone_spare(zone) > 0)
+			return 0;
+		if (!largest ||
+		    zone_managed_pages(zone) > zone_managed_pages(largest))
+			largest = zone;
+	}
+	return largest ? -zone_spare(largest) : 0;
 }
 
 /* Isolate @folio, or count why not. */
@@ -294,6 +316,9 @@ static void look_at(struct hpl_batch *b, struct vm_area_struct *vma,
 		    unsigned long addr, struct folio *folio, long nr)
 {
 	if (b->exchange && (!folio_test_anon(folio) || folio_test_large(folio)))
+		return;
+	/* Heat of one page is not that of hundreds. */
+	if (b->alone && folio_test_large(folio))
 		return;
 	hpl_count_pages(b, HPL_PROMOTE_SCANNED_ANON, nr,
 			folio_test_anon(folio) ? 0 : nr);
@@ -341,6 +366,10 @@ static void isolate_ptes(struct hpl_batch *b, struct vm_area_struct *vma,
 
 		if (pte_present(ent))
 			folio = vm_normal_folio(vma, addr, ent);
+		if (folio && b->owner < HPL_OWNERS &&
+		    folio_nid(folio) == b->nid &&
+		    hpl_sketch_seen(&hpl_sketch, b->owner, addr))
+			folio = NULL;
 		if (folio)
 			look_at(b, vma, addr, folio, 1);
 	}
@@ -368,24 +397,52 @@ static const struct mm_walk_ops isolate_ops = {
 	.walk_lock = PGWALK_RDLOCK,
 };
 
+/* Those pages of @move alone that are in [start, end). */
+static void isolate_spots(struct hpl_batch *b, const struct hpl_move *move,
+			  unsigned long start, unsigned long end)
+{
+	unsigned int i;
+
+	for (i = 0; i < move->nr_spots; i++) {
+		unsigned long addr = hpl_spot_addr(&move->spots[i]);
+
+		if (addr < start || addr >= end)
+			continue;
+		b->pmds = HPL_BATCH_PMDS;
+		walk_page_range(move->hm->mm, addr, addr + PAGE_SIZE,
+				&isolate_ops, b);
+		if (b->nr >= b->max || mmap_lock_is_contended(move->hm->mm)) {
+			b->next = addr + PAGE_SIZE;
+			return;
+		}
+	}
+	b->next = end;
+}
+
 /**
  * hpl_isolate - isolate pages of a range
  * @b: where to; its next says where to go on
- * @mm: whose
+ * @move: whose, and which if not all
  * @start: first byte
  * @end: first byte after it
  *
  * The walk stops early when the batch is full or the lock has been held for
  * long, and does not begin if the process is dying or changing its mappings.
  */
-void hpl_isolate(struct hpl_batch *b, struct mm_struct *mm,
+void hpl_isolate(struct hpl_batch *b, const struct hpl_move *move,
 		 unsigned long start, unsigned long end)
 {
+	struct mm_struct *mm = move->hm->mm;
+
 	b->next = end;
 	b->pmds = HPL_BATCH_PMDS;
+	b->alone = move->nr_spots;
+	b->owner = move->promote || move->all ? HPL_OWNERS : move->hm->owner;
 	if (!hpl_mm_managed(mm) || !hpl_mm_trylock(mm))
 		return;
-	if (!walk_page_range(mm, start, end, &isolate_ops, b))
+	if (move->nr_spots)
+		isolate_spots(b, move, start, end);
+	else if (!walk_page_range(mm, start, end, &isolate_ops, b))
 		b->next = end;
 	mmap_read_unlock(mm);
 }
@@ -497,7 +554,7 @@ static int move_part(struct hpl_batch *b, struct hpl_move *move,
 		b->max = claim(move, b->target);
 		if (!b->max)
 			return 0;
-		hpl_isolate(b, move->hm->mm, start, end);
+		hpl_isolate(b, move, start, end);
 		/* Less than none if the last of them was a huge page. */
 		atomic_long_add((long)b->max - b->nr, &move->nr_left);
 		start = b->next;
@@ -685,6 +742,22 @@ unsigned long hpl_fast_free(void)
 	for_each_node_state(nid, N_MEMORY)
 		if (node_is_toptier(nid))
 			sum += node_spare(nid);
+	return sum;
+}
+
+/**
+ * hpl_fast_short - how much fast nodes lack before promotion may use any
+ *
+ * Return: pages below the high watermark, of the nodes that have none above.
+ */
+unsigned long hpl_fast_short(void)
+{
+	unsigned long sum = 0;
+	int nid;
+
+	for_each_node_state(nid, N_MEMORY)
+		if (node_is_toptier(nid))
+			sum += node_short(nid);
 	return sum;
 }
 

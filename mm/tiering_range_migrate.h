@@ -12,7 +12,6 @@
 struct folio;
 struct hpl_mm;
 struct hpl_move;
-struct mm_struct;
 
 /**
  * struct hpl_batch - state of isolating pages of one move
@@ -27,6 +26,9 @@ struct mm_struct;
  * @policy: nodes that its memory policy permits where a VMA has none
  * @promote: direction
  * @exchange: anonymous base pages are wanted, and no free memory
+ * @alone: base pages are wanted
+ * @owner: pages of this number that have been sampled lately are not; or
+ *	HPL_OWNERS
  * @full: the target had no page to spare
  * @pmds: page tables still to be walked before a rest
  * @next: where the walk stopped
@@ -43,7 +45,9 @@ struct hpl_batch {
 	nodemask_t policy;
 	bool promote;
 	bool exchange;
+	bool alone;
 	bool full;
+	unsigned int owner;
 	unsigned int pmds;
 	unsigned long next;
 };
@@ -53,8 +57,8 @@ void hpl_count_events(const struct hpl_batch *b, enum vm_event_item item,
 void hpl_count_pages(const struct hpl_batch *b, enum vm_event_item item,
 		     long nr, long nr_file);
 void hpl_read_law(struct hpl_batch *b, struct hpl_mm *hm);
-void hpl_isolate(struct hpl_batch *b, struct mm_struct *mm, unsigned long start,
-		 unsigned long end);
+void hpl_isolate(struct hpl_batch *b, const struct hpl_move *move,
+		 unsigned long start, unsigned long end);
 unsigned long hpl_random_page(unsigned long start, unsigned long end);
 bool hpl_cancelled(void);
 

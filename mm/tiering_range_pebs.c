@@ -39,7 +39,9 @@
 #define HPL_PEBS_EVENT		0x20d1
 
 /* A little less than a power of 2, and odd, lest it beat with loops. */
-#define HPL_PEBS_PERIOD(shift)	((HPL_PERIOD << (shift)) - 3)
+#define HPL_PEBS_PERIOD(shift)						\
+	((HPL_PERIOD << ((shift) - HPL_PERIOD_SHIFT_DENSE) >>		\
+	  -HPL_PERIOD_SHIFT_DENSE) - 3)
 
 /* Rings are emptied so often, however long an epoch is. */
 #define HPL_DRAIN_US_MAX	100000U
@@ -72,7 +74,8 @@
  * @nr_discarded: records that cannot be used; the handler's, as those below
  * @nr_pmi: records drained by an interrupt
  * @nr_switch: records drained otherwise
- * @spent_ns: CPU time of the handler, estimated
+ * @spent_ns: CPU time of the handler, estimated, without the drain under way
+ * @drain_ns: that of the last drain
  * @last_ns: when it was called last
  * @seen: what the main thread has accounted for of the above
  * @enabled_ns: how long the counter has been there
@@ -87,6 +90,7 @@ struct hpl_cpu {
 	unsigned long nr_pmi;
 	unsigned long nr_switch;
 	u64 spent_ns;
+	u64 drain_ns;
 	u64 last_ns;
 	struct {
 		unsigned long nr_dropped;
@@ -110,7 +114,7 @@ static struct perf_event *anchor;
 
 /* All of the following belongs to the thread that uses the source. */
 static enum cpuhp_state hotplug_state;
-static unsigned int period_shift;
+static int period_shift;
 static u64 collected_ns;
 static bool has_counted;
 static u64 user_ns_at_start;
@@ -130,8 +134,12 @@ static void pebs_record(struct perf_event *event, struct perf_sample_data *data,
 	u64 now = local_clock(), since = now - c->last_ns;
 
 	c->last_ns = now;
-	WRITE_ONCE(c->spent_ns, c->spent_ns +
-		   (since < HPL_DRAIN_GAP_NS ? since : HPL_DRAIN_NS));
+	if (since < HPL_DRAIN_GAP_NS) {
+		c->drain_ns += since;
+	} else {
+		WRITE_ONCE(c->spent_ns, c->spent_ns + c->drain_ns);
+		c->drain_ns = HPL_DRAIN_NS;
+	}
 	if (in_nmi())
 		WRITE_ONCE(c->nr_pmi, c->nr_pmi + 1);
 	else
@@ -329,6 +337,8 @@ static unsigned int ring_empty(struct hpl_ring *ring)
 			r = hpl_tree_find(&hm->tree, s.addr);
 		if (r) {
 			hpl_range_event(r, s.addr);
+			if (hm->owner < HPL_OWNERS)
+				hpl_sketch_count(&hpl_sketch, hm->owner, s.addr);
 			used++;
 		}
 	}
@@ -386,6 +396,11 @@ static int counters_read(bool all, struct hpl_time *sum)
 			err = counter_read(per_cpu_ptr(&hpl_cpus, cpu), sum) ?:
 			      err;
 	cpus_read_unlock();
+	/*
+	 * The drain when this thread came in has been charged to it by the
+	 * scheduler, as has the one just made.
+	 */
+	this_cpu_write(hpl_cpus.drain_ns, 0);
 	if (!err && !has_counted && user_ns() - user_ns_at_start > HPL_SILENT_NS)
 		err = -ENODATA;
 	return err;
@@ -395,18 +410,15 @@ static int counters_read(bool all, struct hpl_time *sum)
  * How long accesses have been sampled since last asked, in the unit of struct
  * hpl_range: less where the period is longer or the PMU has been shared.
  */
-static u32 exposure(const struct hpl_time *t)
+static u32 exposure(const struct hpl_time *t, u64 us)
 {
-	u64 now = ktime_get_ns();
-	u64 us = div_u64(min(now - collected_ns, HPL_EXPOSED_NS_MAX),
-			 NSEC_PER_USEC);
-
-	collected_ns = now;
 	if (t->running_ns < t->enabled_ns)
 		us = div64_u64(us * (t->running_ns >> 10),
 			       max(t->enabled_ns >> 10, 1ULL));
-	return min_t(u64, div_u64(us << HPL_SAMPLE_SHIFT, USEC_PER_MSEC) >>
-			  period_shift, U32_MAX);
+	us = div_u64(us << (HPL_SAMPLE_SHIFT - HPL_PERIOD_SHIFT_DENSE),
+		     USEC_PER_MSEC);
+	return min_t(u64, us >> (period_shift - HPL_PERIOD_SHIFT_DENSE),
+		     U32_MAX);
 }
 
 /* Take what samples there are into the trees; returns 0 or an error. */
@@ -415,14 +427,17 @@ static int drain(struct list_head *mms, struct hpl_epoch *epoch)
 	struct hpl_time counted = {};
 	bool fresh = false;
 	struct hpl_mm *hm;
-	u64 begin, spent_ns = 0;
+	u64 now, us, begin, spent_ns = 0;
 	u32 exposed;
 	int cpu, err;
 
 	list_for_each_entry(hm, mms, list)
 		fresh |= hm->fresh;
 	err = counters_read(fresh, &counted);
-	exposed = exposure(&counted);
+	now = ktime_get_ns();
+	us = div_u64(min(now - collected_ns, HPL_EXPOSED_NS_MAX), NSEC_PER_USEC);
+	collected_ns = now;
+	exposed = exposure(&counted, us);
 	begin = task_sched_runtime(current);
 	for_each_possible_cpu(cpu) {
 		struct hpl_cpu *c = per_cpu_ptr(&hpl_cpus, cpu);
@@ -444,6 +459,7 @@ static int drain(struct list_head *mms, struct hpl_epoch *epoch)
 			hpl_tree_expose(&hm->tree, exposed);
 		hm->fresh = false;
 	}
+	hpl_sketch_expose(&hpl_sketch, exposed, us / USEC_PER_MSEC);
 	return err;
 }
 
@@ -466,10 +482,13 @@ static int pebs_collect(struct list_head *mms, struct hpl_epoch *epoch)
 static bool pebs_adapt(const struct hpl_epoch *epoch, u64 spent_ns,
 		       u64 budget_ns)
 {
-	unsigned int old = period_shift;
+	bool single = hpl_sketch.least != HPL_SPOT_NEVER;
+	int old = period_shift;
 	int cpu;
 
-	period_shift = hpl_policy_period(old, epoch->record_ns, spent_ns,
+	period_shift = hpl_policy_period(old,
+					 single ? HPL_PERIOD_SHIFT_DENSE : 0,
+					 epoch->record_ns, spent_ns,
 					 budget_ns);
 	if (period_shift == old)
 		return false;

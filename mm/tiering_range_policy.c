@@ -156,10 +156,87 @@ static bool worth_exchange(const struct hpl_candidate *hot,
 				HPL_PLAN_SIGMA_PER_LOG2 * ilog2(nr));
 }
 
+/*
+ * Pages that are hot @alone take what is free, or the place of pages of the
+ * coldest ranges, which may be their own. That they are hotter has been tested.
+ * At most @most; returns how many.
+ */
+static unsigned long plan_alone(struct hpl_candidate *c, unsigned int nr,
+				struct hpl_candidate *alone,
+				unsigned long *free, unsigned long most,
+				const struct hpl_costs *costs)
+{
+	unsigned long left = alone ? min(alone->nr_slow, most) : 0, n;
+	struct hpl_candidate *l;
+
+	if (!left)
+		return 0;
+	alone->counts.hit *= alone->nr_slow;
+	alone->heat = heat(alone, costs);
+	if (gain_ns(alone->heat, 0, costs) > (u64)HPL_MARGIN * costs->page_ns) {
+		alone->nr_promote = min(left, *free);
+		*free -= alone->nr_promote;
+		left -= alone->nr_promote;
+	}
+	for (l = c + nr; left && l-- > c; ) {
+		if (gain_ns(alone->heat, l->heat, costs) <=
+		    2ULL * HPL_MARGIN * costs->page_ns)
+			break;
+		if (!evident(l))
+			continue;
+		n = min(left, l->nr_fast);
+		l->nr_demote += n;
+		alone->nr_promote += n;
+		left -= n;
+	}
+	return alone->nr_promote;
+}
+
+/* The coldest give @left pages more: before that, nothing could be promoted. */
+static void make_up(struct hpl_candidate *c, unsigned int nr,
+		    unsigned long left)
+{
+	struct hpl_candidate *l;
+	unsigned long n;
+
+	for (l = c + nr; left && l-- > c; ) {
+		if (!evident(l))
+			continue;
+		n = min(left, l->nr_fast - l->nr_demote);
+		l->nr_demote += n;
+		left -= n;
+	}
+}
+
+/*
+ * Whether any move could pay. Mostly none does, and then there is no need to find
+ * out which pays best.
+ */
+static bool any_pays(const struct hpl_candidate *c, unsigned int nr,
+		     const struct hpl_candidate *alone,
+		     const struct hpl_costs *costs)
+{
+	u64 hottest = 0, coldest = costs->nr_free ? 0 : U64_MAX;
+	unsigned int i;
+
+	if (alone && alone->nr_slow)
+		return true;
+	for (i = 0; i < nr; i++) {
+		if (c[i].nr_slow)
+			hottest = max(hottest, c[i].heat);
+		if (c[i].nr_fast)
+			coldest = min(coldest, c[i].heat);
+	}
+	return gain_ns(hottest, coldest, costs) >
+	       (u64)HPL_MARGIN * costs->page_ns;
+}
+
 /**
  * hpl_policy_plan - decide which ranges give and which get fast memory
- * @c: all ranges; sorted by heat on return, verdicts filled in
+ * @c: all ranges; verdicts filled in, and sorted by heat on return if there are any
  * @nr: number of @c
+ * @alone: pages that are hot whatever their range is, each with as many hits as
+ *	it has, or NULL; verdict filled in
  * @costs: what is free and what moving costs
  *
  * Free fast memory is used first, then the hottest slow pages change places
@@ -168,6 +245,7 @@ static bool worth_exchange(const struct hpl_candidate *hot,
  * Return: pages to promote.
  */
 unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
+			      struct hpl_candidate *alone,
 			      const struct hpl_costs *costs)
 {
 	unsigned long budget = costs->nr_budget, free = costs->nr_free, n;
@@ -175,7 +253,10 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 
 	for (i = 0; i < nr; i++)
 		c[i].heat = heat(&c[i], costs);
+	if (!any_pays(c, nr, alone, costs))
+		return 0;
 	sort(c, nr, sizeof(*c), by_heat, NULL);
+	budget -= plan_alone(c, nr, alone, &free, budget, costs);
 	while (budget && hot < cold) {
 		struct hpl_candidate *h = &c[hot], *l = &c[cold - 1];
 		unsigned long slow = h->nr_slow - h->nr_promote;
@@ -207,6 +288,8 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			budget -= n;
 		}
 	}
+	if (!free && budget < costs->nr_budget)
+		make_up(c, nr, costs->nr_short);
 	return costs->nr_budget - budget;
 }
 
@@ -305,6 +388,7 @@ unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
 /**
  * hpl_policy_period - adapt the sampling period
  * @shift: the period of the last epoch, in binary orders above HPL_PERIOD
+ * @least: no shorter one is wanted
  * @record_ns: CPU time that its records took
  * @spent_ns: CPU time of all sampling and classification in it
  * @budget_ns: CPU time allowed for both
@@ -313,14 +397,16 @@ unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
  * longer one would help little and tell less. It falls back in steps when there
  * is room for twice as many records, and for as many again.
  *
- * Return: the period for the next epoch, 0 to HPL_PERIOD_SHIFT_MAX.
+ * Return: the period for the next epoch, at most HPL_PERIOD_SHIFT_MAX.
  */
-unsigned int hpl_policy_period(unsigned int shift, u64 record_ns, u64 spent_ns,
-			       u64 budget_ns)
+int hpl_policy_period(int shift, int least, u64 record_ns, u64 spent_ns,
+		      u64 budget_ns)
 {
 	if (spent_ns > budget_ns && 2 * record_ns >= spent_ns)
 		return min(shift + 1, HPL_PERIOD_SHIFT_MAX);
-	if (shift && spent_ns + 2 * record_ns < budget_ns)
+	if (shift < least)
+		return shift + 1;
+	if (shift > least && spent_ns + 2 * record_ns < budget_ns)
 		return shift - 1;
 	return shift;
 }

@@ -342,6 +342,33 @@ static unsigned int pick_unknown(struct list_head *mms)
 }
 
 /**
+ * hpl_page_is_slow - whether a base page lies on a slow node
+ * @hm: whose
+ * @addr: its address
+ *
+ * Return: false also if it could not be moved, or is not there, or if that cannot
+ * be known without waiting.
+ */
+bool hpl_page_is_slow(struct hpl_mm *hm, unsigned long addr)
+{
+	struct vm_area_struct *vma;
+	struct folio_walk fw;
+	struct folio *folio;
+	bool slow = false;
+
+	if (!hpl_mm_trylock(hm->mm))
+		return false;
+	folio = walk_start(&fw, hm->mm, addr, &vma);
+	if (folio) {
+		slow = !folio_test_large(folio) &&
+		       !node_is_toptier(folio_nid(folio));
+		folio_walk_end(&fw, vma);
+	}
+	mmap_read_unlock(hm->mm);
+	return slow;
+}
+
+/**
  * hpl_look - learn how many pages of each range are resident, and fast
  * @mms: the address spaces
  * @epoch: where looks are counted

@@ -20,6 +20,12 @@
 #define HPL_DECAY_MS		3000
 
 /*
+ * And of a look, where hits are not among looks: pages change places by our doing
+ * mostly, which is kept account of.
+ */
+#define HPL_LOOK_DECAY_MS	10000
+
+/*
  * Samples of one quarter are halved when they reach this: sums over merged
  * ranges stay far from 32 bits, and products in z_squared() within 64.
  */
@@ -33,6 +39,9 @@
  * would split some range by chance in every epoch.
  */
 #define HPL_SPLIT_SIGMA_SQUARED	16
+
+/* So few events do not reach that, even if all of them are in one quarter. */
+#define HPL_SPLIT_MIN_EVENTS	5
 
 /* Fewer samples than this on either side say too little to merge. */
 #define HPL_MERGE_MIN_SAMPLES	16
@@ -108,8 +117,11 @@ static u64 z_squared_bits(struct hpl_heat a, struct hpl_heat b)
  * The former believes too much in few events in a small exposure, the latter in
  * none where few were expected (Gu et al., Biometrical Journal 50(2), 2008,
  * compare both). Shares of exposure have 16 binary places.
+ *
+ * Most neighbours are alike: below @least, the square roots are spared.
  */
-static u64 z_squared_events(struct hpl_heat a, struct hpl_heat b)
+static u64 z_squared_events(struct hpl_heat a, struct hpl_heat b,
+			    unsigned int least)
 {
 	const u64 anscombe = HPL_SAMPLE_ONE * 3 / 8;
 	u64 n = a.hits + b.hits, all = a.looks + b.looks, f, z2;
@@ -126,8 +138,7 @@ static u64 z_squared_events(struct hpl_heat a, struct hpl_heat b)
 	diff = (s64)a.hits - (s64)((n * f) >> 16);
 	z2 = div64_u64((u64)(diff * diff),
 		       max((n * (f * (BIT(16) - f) >> 16)) >> 16, 1ULL));
-	/* Most neighbours are alike: spare them the square roots. */
-	if (z2 < HPL_SAMPLE_ONE)
+	if (z2 >> HPL_SAMPLE_SHIFT < least)
 		return 0;
 	/* 24 binary places under the root, so 12 in it. */
 	diff = (s64)int_sqrt64((a.hits + anscombe) * (BIT(16) - f)) -
@@ -135,10 +146,11 @@ static u64 z_squared_events(struct hpl_heat a, struct hpl_heat b)
 	return min(z2 >> HPL_SAMPLE_SHIFT, (u64)(diff * diff) >> (24 - 2));
 }
 
+/* z squared, or something less than @least if it is. */
 static u64 z_squared(enum hpl_evidence evidence, struct hpl_heat a,
-		     struct hpl_heat b)
+		     struct hpl_heat b, unsigned int least)
 {
-	return evidence == HPL_EVENTS ? z_squared_events(a, b) :
+	return evidence == HPL_EVENTS ? z_squared_events(a, b, least) :
 					z_squared_bits(a, b);
 }
 
@@ -154,7 +166,7 @@ static u64 z_squared(enum hpl_evidence evidence, struct hpl_heat a,
 bool hpl_heat_differs(enum hpl_evidence evidence, struct hpl_heat a,
 		      struct hpl_heat b, unsigned int sigma_squared)
 {
-	return z_squared(evidence, a, b) >= sigma_squared;
+	return z_squared(evidence, a, b, sigma_squared) >= sigma_squared;
 }
 
 /* First address of quarter @i of @r; the end of @r for HPL_NR_SUBS. */
@@ -186,22 +198,30 @@ static struct hpl_counts range_part(const struct hpl_range *r,
 }
 
 /*
- * Heat of the part [start, end) of @r. Events are held against mapped pages:
- * how many are resident is known too roughly to split by, and a hole is as good
- * a reason to split as is cold memory.
+ * Heat of the first @nr quarters of @r. Events are held against mapped pages: how
+ * many are resident is known too roughly to split by, and a hole is as good a
+ * reason to split as is cold memory.
  */
-static struct hpl_heat part_heat(const struct hpl_tree *tree,
-				 const struct hpl_range *r, unsigned long start,
-				 unsigned long end)
+static struct hpl_heat subs_heat(const struct hpl_tree *tree,
+				 const struct hpl_range *r, unsigned int nr)
 {
-	struct hpl_counts c = range_part(r, start, end);
+	struct hpl_heat h = {};
+	unsigned int i;
 
+	for (i = 0; i < nr; i++) {
+		h.hits += r->sub[i].hit;
+		h.looks += r->sub[i].seen;
+	}
 	if (tree->evidence == HPL_EVENTS)
-		return (struct hpl_heat){
-			.hits = c.hit,
-			.looks = ((u64)(end - start) >> PAGE_SHIFT) * r->exposed,
-		};
-	return (struct hpl_heat){ .hits = c.hit, .looks = c.seen };
+		h.looks = ((u64)(sub_start(r, nr) - r->start) >> PAGE_SHIFT) *
+			  r->exposed;
+	return h;
+}
+
+static struct hpl_heat range_heat(const struct hpl_tree *tree,
+				  const struct hpl_range *r)
+{
+	return subs_heat(tree, r, HPL_NR_SUBS);
 }
 
 /* Give @to, whose bounds are set, what @from knows about these addresses. */
@@ -588,13 +608,19 @@ void hpl_range_moved(struct hpl_range *r, unsigned long nr_pages, bool fast)
  */
 void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms)
 {
+	u64 life = tree->evidence == HPL_EVENTS ? HPL_LOOK_DECAY_MS :
+						  HPL_DECAY_MS;
 	struct hpl_range *r;
 	unsigned int i;
 
 	for (r = hpl_tree_first(tree); r; r = hpl_range_next(r)) {
-		for (i = 0; i < HPL_NR_SUBS; i++)
-			r->sub[i] = counts_scale(r->sub[i], HPL_DECAY_MS,
-						 (u64)HPL_DECAY_MS + dt_ms);
+		for (i = 0; i < HPL_NR_SUBS; i++) {
+			u64 hit = r->sub[i].hit;
+
+			r->sub[i] = counts_scale(r->sub[i], life, life + dt_ms);
+			r->sub[i].hit = div64_u64(hit * HPL_DECAY_MS,
+						  (u64)HPL_DECAY_MS + dt_ms);
+		}
 		r->exposed = div64_u64((u64)r->exposed * HPL_DECAY_MS,
 				       (u64)HPL_DECAY_MS + dt_ms);
 		if (r->age < UINT_MAX)
@@ -622,21 +648,28 @@ static unsigned int split_point(const struct hpl_tree *tree,
 				const struct hpl_range *r,
 				unsigned long coarsest)
 {
+	const struct hpl_heat all = range_heat(tree, r);
 	u64 best = HPL_SPLIT_SIGMA_SQUARED - 1;
 	unsigned int i, at = 0;
 
 	if (hpl_range_resident(r) > coarsest)
 		at = HPL_NR_SUBS / 2;
+	if (tree->evidence == HPL_EVENTS &&
+	    all.hits < HPL_SPLIT_MIN_EVENTS * HPL_SAMPLE_ONE)
+		return at;
 	for (i = 1; i < HPL_NR_SUBS; i++) {
 		unsigned long mid = sub_start(r, i);
+		struct hpl_heat left, right;
 		u64 z2;
 
 		if (mid - r->start < HPL_MIN_RANGE_PAGES << PAGE_SHIFT ||
 		    r->end - mid < HPL_MIN_RANGE_PAGES << PAGE_SHIFT)
 			continue;
-		z2 = z_squared(tree->evidence,
-			       part_heat(tree, r, r->start, mid),
-			       part_heat(tree, r, mid, r->end));
+		left = subs_heat(tree, r, i);
+		right = (struct hpl_heat){ .hits = all.hits - left.hits,
+					   .looks = all.looks - left.looks };
+		z2 = z_squared(tree->evidence, left, right,
+			       HPL_SPLIT_SIGMA_SQUARED);
 		if (z2 > best) {
 			best = z2;
 			at = i;
@@ -700,14 +733,16 @@ static bool may_merge(const struct hpl_tree *tree, const struct hpl_range *a,
 	const u32 enough = HPL_MERGE_MIN_SAMPLES * HPL_SAMPLE_ONE;
 	u64 z2;
 
-	if (a->end != b->start)
+	bool too_many = tree->nr > tree->max;
+
+	if (a->end != b->start ||
+	    (!too_many &&
+	     hpl_range_resident(a) + hpl_range_resident(b) > coarsest))
 		return false;
-	z2 = z_squared(tree->evidence, part_heat(tree, a, a->start, a->end),
-		       part_heat(tree, b, b->start, b->end));
-	if (tree->nr > tree->max)
+	z2 = z_squared(tree->evidence, range_heat(tree, a),
+		       range_heat(tree, b), 1);
+	if (too_many)
 		return z2 < HPL_SPLIT_SIGMA_SQUARED;
-	if (hpl_range_resident(a) + hpl_range_resident(b) > coarsest)
-		return false;
 	if (!known(tree, a) && !known(tree, b))
 		return min(a->age, b->age) >= HPL_MERGE_MIN_AGE;
 	if (!known(tree, a) || !known(tree, b))

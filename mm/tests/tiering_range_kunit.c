@@ -197,7 +197,7 @@ static void hpl_policy_exchanges_hottest_and_coldest(struct kunit *test)
 		.nr_budget = 700, .interval_us = 5000, .page_ns = 5000,
 	};
 
-	KUNIT_EXPECT_EQ(test, hpl_policy_plan(c, 4, &costs), 700);
+	KUNIT_EXPECT_EQ(test, hpl_policy_plan(c, 4, NULL, &costs), 700);
 	KUNIT_EXPECT_EQ(test, c[0].owner, 2);
 	KUNIT_EXPECT_EQ(test, c[0].nr_promote, 700);
 	KUNIT_EXPECT_EQ(test, c[1].nr_demote, 0);
@@ -215,7 +215,7 @@ static void hpl_policy_leaves_equals_alone(struct kunit *test)
 		.nr_budget = 700, .interval_us = 5000, .page_ns = 5000,
 	};
 
-	KUNIT_EXPECT_EQ(test, hpl_policy_plan(c, 2, &costs), 0);
+	KUNIT_EXPECT_EQ(test, hpl_policy_plan(c, 2, NULL, &costs), 0);
 	KUNIT_EXPECT_EQ(test, c[0].nr_promote + c[1].nr_demote, 0);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * HPlacement: host tests of mm/tiering_range_tree.c and _policy.c, in KTAP
+ * HPlacement: host tests of mm/tiering_range_{tree,policy,sketch}.c, in KTAP
  */
 #include <getopt.h>
 #include <math.h>
@@ -122,7 +122,8 @@ static unsigned long number(const char *text)
 int main(int argc, char **argv)
 {
 	const struct test *const all[] = {
-		tree_tests, policy_tests, fuzz_tests, sim_tests,
+		tree_tests, policy_tests, sketch_tests, fuzz_tests,
+		sim_tests,
 	};
 	unsigned int nr = 0, nr_failed = 0;
 	const struct test *t;

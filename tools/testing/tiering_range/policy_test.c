@@ -48,7 +48,7 @@ static void policy_uses_free_memory_first(void)
 	struct hpl_costs costs = cheap;
 
 	costs.nr_free = 600;
-	EXPECT_EQ(hpl_policy_plan(c, 3, &costs), 1600);
+	EXPECT_EQ(hpl_policy_plan(c, 3, NULL, &costs), 1600);
 	EXPECT_EQ(of(c, 3, 1)->nr_promote, 1000);
 	/* Then room is made for the rest, as far as the cold range has pages. */
 	EXPECT_EQ(of(c, 3, 0)->nr_demote, 1000);
@@ -61,7 +61,7 @@ static void policy_promotes_the_hottest_into_free_memory(void)
 	struct hpl_costs costs = cheap;
 
 	costs.nr_free = 1200;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 1200);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 1200);
 	EXPECT_EQ(of(c, 2, 1)->nr_promote, 1000);
 	EXPECT_EQ(of(c, 2, 0)->nr_promote, 200);
 }
@@ -72,16 +72,16 @@ static void policy_respects_the_budget(void)
 	struct hpl_costs costs = cheap;
 
 	costs.nr_budget = 77;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 77);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 77);
 	EXPECT_EQ(of(c, 2, 1)->nr_promote, 77);
 	EXPECT_EQ(of(c, 2, 0)->nr_demote, 77);
 	costs.nr_budget = 0;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 0);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 0);
 }
 
 static void policy_plans_nothing_for_nothing(void)
 {
-	EXPECT_EQ(hpl_policy_plan(NULL, 0, &cheap), 0);
+	EXPECT_EQ(hpl_policy_plan(NULL, 0, NULL, &cheap), 0);
 }
 
 /* Hot and cold are both touched all the time: the coldest is found still. */
@@ -93,7 +93,7 @@ static void policy_finds_the_coldest_among_the_warm(void)
 	for (i = 0; i < 7; i++)
 		c[i] = cand(i, 400, 200 - 10 * i, 1000);
 	c[7] = cand(7, 400, 320, 0);
-	EXPECT_EQ(hpl_policy_plan(c, 8, &cheap), 1000);
+	EXPECT_EQ(hpl_policy_plan(c, 8, NULL, &cheap), 1000);
 	EXPECT_EQ(of(c, 8, 6)->nr_demote, 1000);
 	for (i = 0; i < 6; i++)
 		EXPECT_EQ(of(c, 8, i)->nr_demote, 0);
@@ -111,10 +111,10 @@ static void policy_leaves_equals_alone(void)
 	struct hpl_candidate right[] = { cand(0, 100, 90, 1000),
 					 cand(1, 100, 1, 0) };
 
-	EXPECT_EQ(hpl_policy_plan(same, 2, &cheap), 0);
-	EXPECT_EQ(hpl_policy_plan(few, 2, &cheap), 0);
-	EXPECT_EQ(hpl_policy_plan(noise, 2, &cheap), 0);
-	EXPECT_EQ(hpl_policy_plan(right, 2, &cheap), 0);
+	EXPECT_EQ(hpl_policy_plan(same, 2, NULL, &cheap), 0);
+	EXPECT_EQ(hpl_policy_plan(few, 2, NULL, &cheap), 0);
+	EXPECT_EQ(hpl_policy_plan(noise, 2, NULL, &cheap), 0);
+	EXPECT_EQ(hpl_policy_plan(right, 2, NULL, &cheap), 0);
 }
 
 /* Idle memory is not promoted, though there is room. */
@@ -124,7 +124,7 @@ static void policy_leaves_the_idle_alone(void)
 	struct hpl_costs costs = cheap;
 
 	costs.nr_free = 100000;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 0);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 0);
 }
 
 static void policy_moves_only_what_pays(void)
@@ -139,9 +139,9 @@ static void policy_moves_only_what_pays(void)
 	 */
 	costs.interval_us = 100000;
 	costs.page_ns = 3673 / 4 + 20;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 0);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 0);
 	costs.page_ns = 3673 / 4 - 20;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 1000);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 1000);
 }
 
 /*
@@ -170,7 +170,7 @@ static void policy_keeps_its_promises(void)
 
 			c[i] = cand(i, seen, rnd_below(seen + 1), rnd_below(1001));
 		}
-		planned = hpl_policy_plan(c, n, &costs);
+		planned = hpl_policy_plan(c, n, NULL, &costs);
 		for (i = 0; i < n; i++) {
 			double heat = (double)c[i].counts.hit /
 				      (c[i].counts.seen ? c[i].counts.seen : 1);
@@ -199,7 +199,7 @@ static void policy_compares_unequal_evidence(void)
 	struct hpl_candidate c[] = { cand(0, 65000, 10, 1000),
 				     cand(1, 100, 100, 0) };
 
-	EXPECT_EQ(hpl_policy_plan(c, 2, &cheap), 1000);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &cheap), 1000);
 	EXPECT_EQ(of(c, 2, 0)->nr_demote, 1000);
 }
 
@@ -239,7 +239,7 @@ static void policy_same_input_same_plan(void)
 
 	for (i = 0; i < 32; i++)
 		a[i] = b[31 - i] = cand(i, 100, 10 * (i % 8), i % 3 * 500);
-	EXPECT_EQ(hpl_policy_plan(a, 32, &cheap), hpl_policy_plan(b, 32, &cheap));
+	EXPECT_EQ(hpl_policy_plan(a, 32, NULL, &cheap), hpl_policy_plan(b, 32, NULL, &cheap));
 	for (j = 0; j < 32; j++) {
 		EXPECT_EQ(a[j].owner, b[j].owner);
 		EXPECT_EQ(a[j].nr_promote, b[j].nr_promote);
@@ -275,13 +275,13 @@ static void policy_exchanges_by_events(void)
 	struct hpl_costs costs = cheap_events;
 
 	costs.nr_budget = 700;
-	EXPECT_EQ(hpl_policy_plan(c, 4, &costs), 700);
+	EXPECT_EQ(hpl_policy_plan(c, 4, NULL, &costs), 700);
 	EXPECT_EQ(of(c, 4, 2)->nr_promote, 700);
 	EXPECT_EQ(of(c, 4, 1)->nr_demote, 700);
-	EXPECT_EQ(hpl_policy_plan(noise, 2, &cheap_events), 0);
+	EXPECT_EQ(hpl_policy_plan(noise, 2, NULL, &cheap_events), 0);
 	/* Where nobody has looked how much is resident. */
 	unlooked[1].counts.seen = 15 * HPL_SAMPLE_ONE;
-	EXPECT_EQ(hpl_policy_plan(unlooked, 2, &cheap_events), 0);
+	EXPECT_EQ(hpl_policy_plan(unlooked, 2, NULL, &cheap_events), 0);
 }
 
 /* The same rate counts the same, however long and densely it was sampled. */
@@ -289,14 +289,14 @@ static void policy_weighs_events_by_exposure(void)
 {
 	struct hpl_candidate c[] = { counted(0, 200, 1000), counted(1, 200, 0) };
 
-	EXPECT_EQ(hpl_policy_plan(c, 2, &cheap_events), 0);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &cheap_events), 0);
 	c[0].exposed *= 4;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &cheap_events), 1000);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &cheap_events), 1000);
 	/* Or on fewer pages. */
 	c[0] = counted(0, 200, 1000);
 	c[1] = counted(1, 200, 0);
 	c[1].nr_slow = 250;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &cheap_events), 250);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &cheap_events), 250);
 }
 
 static void policy_moves_only_what_pays_by_events(void)
@@ -309,17 +309,17 @@ static void policy_moves_only_what_pays_by_events(void)
 	 * 4096 in 10 s, which save 53 ns each: 217,088 ns.
 	 */
 	costs.page_ns = 217088 / 4 + 1000;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 0);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 0);
 	costs.page_ns = 217088 / 4 - 1000;
-	EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 1000);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 1000);
 	/* Free memory needs no second page, but more than chance. */
 	costs.nr_free = 1000;
 	costs.page_ns = 217088 / 2 - 1000;
 	c[1] = counted(1, 100, 0);
-	EXPECT_EQ(hpl_policy_plan(c + 1, 1, &costs), 1000);
+	EXPECT_EQ(hpl_policy_plan(c + 1, 1, NULL, &costs), 1000);
 	c[1] = counted(1, 3, 0);
 	costs.page_ns = 1;
-	EXPECT_EQ(hpl_policy_plan(c + 1, 1, &costs), 0);
+	EXPECT_EQ(hpl_policy_plan(c + 1, 1, NULL, &costs), 0);
 }
 
 /* As policy_keeps_its_promises(), by events. */
@@ -345,7 +345,7 @@ static void policy_keeps_its_promises_by_events(void)
 			c[i].exposed = rnd_below(4) ? rnd_below(800000) : 0;
 			c[i].counts.seen = rnd_below(64 * HPL_SAMPLE_ONE);
 		}
-		planned = hpl_policy_plan(c, n, &costs);
+		planned = hpl_policy_plan(c, n, NULL, &costs);
 		for (i = 0; i < n; i++) {
 			double rate = c[i].counts.hit / fmax(c[i].exposed, 1e-9);
 
@@ -369,23 +369,30 @@ static void policy_keeps_its_promises_by_events(void)
 
 static void policy_period_follows_the_budget(void)
 {
-	unsigned int shift = 0, i;
+	unsigned int i;
+	int shift = 0;
 
 	/* Twice the budget, three quarters of it by records. */
-	EXPECT_EQ(hpl_policy_period(0, 1500000, 2000000, 1000000), 1);
+	EXPECT_EQ(hpl_policy_period(0, 0, 1500000, 2000000, 1000000), 1);
 	/* By other things: a longer period would not help. */
-	EXPECT_EQ(hpl_policy_period(0, 900000, 2000000, 1000000), 0);
+	EXPECT_EQ(hpl_policy_period(0, 0, 900000, 2000000, 1000000), 0);
 	/* Within it; with room for twice as many records, and as many again. */
-	EXPECT_EQ(hpl_policy_period(3, 900000, 1000000, 1000000), 3);
-	EXPECT_EQ(hpl_policy_period(3, 200000, 600000, 1000000), 3);
-	EXPECT_EQ(hpl_policy_period(3, 200000, 599999, 1000000), 2);
+	EXPECT_EQ(hpl_policy_period(3, 0, 900000, 1000000, 1000000), 3);
+	EXPECT_EQ(hpl_policy_period(3, 0, 200000, 600000, 1000000), 3);
+	EXPECT_EQ(hpl_policy_period(3, 0, 200000, 599999, 1000000), 2);
 	/* Other things fill the budget nearly: records are not what costs. */
-	EXPECT_EQ(hpl_policy_period(3, 5000, 980000, 1000000), 2);
-	EXPECT_EQ(hpl_policy_period(0, 0, 0, 1000000), 0);
-	EXPECT_EQ(hpl_policy_period(8, 1000, 1000, 10), 8);
+	EXPECT_EQ(hpl_policy_period(3, 0, 5000, 980000, 1000000), 2);
+	EXPECT_EQ(hpl_policy_period(0, 0, 0, 0, 1000000), 0);
+	EXPECT_EQ(hpl_policy_period(8, 0, 1000, 1000, 10), 8);
+	/* A shorter one is wanted, and then no longer. */
+	EXPECT_EQ(hpl_policy_period(0, -2, 200000, 600000, 1000000), 0);
+	EXPECT_EQ(hpl_policy_period(0, -2, 200000, 599999, 1000000), -1);
+	EXPECT_EQ(hpl_policy_period(-2, -2, 0, 0, 1000000), -2);
+	EXPECT_EQ(hpl_policy_period(-2, 0, 0, 0, 1000000), -1);
+	EXPECT_EQ(hpl_policy_period(-1, -2, 1500000, 2000000, 1000000), 0);
 	/* 100 times too dear at first: it settles, and does not swing. */
 	for (i = 0; i < 20; i++)
-		shift = hpl_policy_period(shift, 100000000 >> shift,
+		shift = hpl_policy_period(shift, 0, 100000000 >> shift,
 					  100000000 >> shift, 1000000);
 	EXPECT_EQ(shift, 7);
 }
@@ -443,7 +450,7 @@ static void policy_interval_lets_hot_pages_move(void)
 			us = hpl_policy_interval(us, 1000, 1, 1000000,
 						 costs.page_ns);
 		costs.interval_us = us;
-		EXPECT_EQ(hpl_policy_plan(c, 2, &costs), 1000);
+		EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 1000);
 	}
 }
 

@@ -358,7 +358,7 @@ static void epoch(void)
 			sample(&w.procs[i], NR_SAMPLES / w.nr_procs, &seen, &hit);
 	}
 	nr = candidates(c);
-	hpl_policy_plan(c, nr, &costs);
+	hpl_policy_plan(c, nr, NULL, &costs);
 	for (i = nr; i-- > 0; )
 		if (c[i].nr_demote)
 			move(&c[i], c[i].nr_demote, false);

@@ -24,7 +24,8 @@ struct test {
 
 #define TEST(fn) { #fn, fn }
 
-extern const struct test tree_tests[], policy_tests[], fuzz_tests[], sim_tests[];
+extern const struct test tree_tests[], policy_tests[], sketch_tests[], fuzz_tests[],
+	sim_tests[];
 
 /* Options of the command line. */
 extern unsigned long test_seed, test_steps;

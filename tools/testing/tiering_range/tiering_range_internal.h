@@ -31,8 +31,6 @@
 #define PAGE_SIZE	(1UL << PAGE_SHIFT)
 #define PAGE_MASK	(~(PAGE_SIZE - 1))
 
-#define HPL_GFP		GFP_KERNEL
-
 #define min3(x, y, z)	min((typeof(x))min(x, y), z)
 #define clamp_t(type, val, lo, hi)					\
 	min_t(type, max_t(type, val, lo), hi)
@@ -58,6 +56,10 @@ static inline u32 int_sqrt64(u64 x)
 	return root;
 }
 
+#ifndef U64_MAX
+#define U64_MAX	((u64)~0ULL)
+#endif
+
 #ifndef U32_MAX
 #define U32_MAX	((u32)~0U)
 #endif
@@ -71,6 +73,16 @@ static inline u32 int_sqrt64(u64 x)
 /* The tests' own allocator counts what is live and fails on demand. */
 void *kzalloc(size_t size, gfp_t gfp);
 void kfree(void *p);
+
+static inline void *kvcalloc(size_t n, size_t size, gfp_t gfp)
+{
+	return kzalloc(n * size, gfp);
+}
+
+static inline void kvfree(const void *p)
+{
+	kfree((void *)p);
+}
 
 /* Unlike qsort(), the kernel's sort() may be given a function for swapping. */
 static inline void sort(void *base, size_t num, size_t size,

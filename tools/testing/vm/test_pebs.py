@@ -6,7 +6,8 @@ import re
 
 import pytest
 from conftest import guest_program
-from test_hplacement import COUNTERS, GUPS, OFF, ON, counters, hot_after
+from test_hplacement import (COUNTERS, GUPS, OFF, ON, PAGES, SIZE_MIB,
+                             counters, hot_after)
 from test_in_kernel import SELFTESTS, check, parse_ktap
 
 KNOBS = "/sys/kernel/mm/hplacement"
@@ -76,8 +77,38 @@ def test_finds_the_hot_set_and_keeps_the_data(pebs, debug):
     assert before["sample_pebs"] > 1000
     assert before["sample_dropped"] == before["sample_abit"] == 0
     assert before["demote_done_anon"] > 0
-    assert drained(before) >= received(before)
+    assert drained(after) >= received(after)
     assert counters(result.text) == after
+
+
+def test_finds_single_hot_pages(pebs):
+    """Where every tenth page is hot, these come to the fast tier alone."""
+    result = pebs(f"""
+        gups --size {SIZE_MIB} --pattern scattered --rounds 60 \
+            --updates 1000000 --after-fill '{ON}'
+        {COUNTERS}""", timing="model", timeout=400)
+    before, after = (float(re.search(rf"when={when} hot=([\d.]+)",
+                                     result.text)[1])
+                     for when in ("before", "after"))
+    c = counters(result.text)
+    print(f"{before:.3f} of the hot pages fast before, {after:.3f} after, "
+          f"{c['promote_done_anon']} promoted")
+    assert before < 0.7
+    assert 1 - after < (1 - before) / 2
+    # Most of those that were promoted are hot ones.
+    hot = PAGES / 10
+    assert (after - before) * hot > 0.7 * c["promote_done_anon"]
+
+
+def test_uniform_access_has_no_hot_pages(pebs):
+    """Chance makes no page hot: nothing is moved."""
+    result = pebs(f"""
+        gups --size {SIZE_MIB} --pattern random --rounds 40 \
+            --updates 1000000 --after-fill '{ON}' > /dev/null
+        {COUNTERS}""", timing="model", timeout=400)
+    c = counters(result.text)
+    assert c["sample_pebs"] > 5000
+    assert c["promote_tried_anon"] <= 0.001 * PAGES
 
 
 def test_one_of_4093_misses_is_a_sample(pebs):
@@ -230,6 +261,7 @@ def test_other_users_of_pebs(pebs, pmu_program):
         wait $gups
         {IN_USE}
         cat /tmp/gups
+        {OFF}
         {COUNTERS}""", files=pmu_program, timing="model", timeout=400)
     assert in_use(result.text) == ["pebs"]
     assert re.search(r"\bwrong=0\b", result.text)

@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HPlacement: from what is known of ranges and pages to moves, and back
+ *
+ * Ranks the ranges of all processes together, has the policy decide, and keeps
+ * account of what became of it. All of it belongs to the main thread, or to one
+ * that holds the lock of the core while that sleeps.
+ */
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/sched/cputime.h>
+#include <linux/sched.h>
+#include <linux/swap.h>
+#include <linux/vmstat.h>
+
+#include "tiering_range_internal.h"
+#include "tiering_range.h"
+
+/*
+ * A range is moved only when it has lasted this many epochs; twice as many
+ * after each move in a row that moved nothing, up to 64 times.
+ */
+#define HPL_MIN_AGE		2
+#define HPL_MAX_FAILURES	6U
+
+/* An epoch's budget of pages to move is for this time at most. */
+#define HPL_MIGRATE_MS_MAX	1000U
+
+/*
+ * CPU time to move a page until there is a measurement: an exchange of two was
+ * measured to take 50 us.
+ */
+#define HPL_PAGE_NS		25000U
+#define HPL_PAGE_NS_MAX		(16 * HPL_PAGE_NS)
+
+/* Pages moved alone in an epoch: a thousand a second, by default, is some MiB. */
+#define HPL_SPOTS_MAX		256U
+
+/* The table of samples by page is gone through in that time: twice a window. */
+#define HPL_SCAN_US		(HPL_SPOT_WINDOW_MS / 2 * USEC_PER_MSEC)
+
+/* Samples by page, of all processes. */
+struct hpl_sketch hpl_sketch;
+
+/* CPU time to move a page, as measured. */
+static unsigned int page_ns;
+
+/* Pages found so far, of this pass through the table, with 0, 1, ... samples. */
+static unsigned long found[HPL_SPOT_COUNTS];
+
+/* Pages to be moved alone in this epoch, and those of them that will be. */
+static struct hpl_spot *hot_spots[HPL_SPOTS_MAX];
+static struct hpl_spot spots[HPL_SPOTS_MAX];
+
+/**
+ * hpl_plan_start - get ready to plan
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int hpl_plan_start(void)
+{
+	page_ns = HPL_PAGE_NS;
+	memset(found, 0, sizeof(found));
+	return hpl_sketch_init(&hpl_sketch, totalram_pages());
+}
+
+/**
+ * hpl_plan_stop - undo hpl_plan_start()
+ */
+void hpl_plan_stop(void)
+{
+	hpl_sketch_destroy(&hpl_sketch);
+}
+
+/**
+ * hpl_page_ns - what moving a page costs
+ *
+ * Return: CPU time in ns, as measured.
+ */
+unsigned int hpl_page_ns(void)
+{
+	return page_ns;
+}
+
+/* Whether a range has lasted long enough to be moved. */
+static bool range_ready(const struct hpl_range *r)
+{
+	return r->age >= HPL_MIN_AGE << min(r->failures, HPL_MAX_FAILURES);
+}
+
+/* All ranges, or those that are @ready to be moved; returns how many. */
+static unsigned int candidates(struct hpl_candidate *c, struct list_head *mms,
+			       bool ready)
+{
+	unsigned int owner = 0, nr = 0;
+	struct hpl_range *r;
+	struct hpl_mm *hm;
+
+	list_for_each_entry(hm, mms, list) {
+		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r)) {
+			unsigned long fast = hpl_range_fast(r);
+
+			if (ready && !range_ready(r))
+				continue;
+			c[nr++] = (struct hpl_candidate){
+				.owner = owner,
+				.start = r->start,
+				.end = r->end,
+				.counts = hpl_range_sum(r),
+				.exposed = r->exposed,
+				.nr_fast = fast,
+				.nr_slow = hpl_range_resident(r) - fast,
+			};
+		}
+		owner++;
+	}
+	return nr;
+}
+
+/* The address spaces by the number that candidates() gave them. */
+static struct hpl_mm **mms_by_number(struct list_head *mms)
+{
+	struct hpl_mm **by_number;
+	unsigned int n = 0;
+	struct hpl_mm *hm;
+
+	by_number = kvmalloc_array(list_count_nodes(mms), sizeof(*by_number),
+				   HPL_GFP);
+	if (by_number)
+		list_for_each_entry(hm, mms, list)
+			by_number[n++] = hm;
+	return by_number;
+}
+
+static void add_move(struct hpl_move *m, struct hpl_mm *hm,
+		     const struct hpl_candidate *c, bool promote)
+{
+	*m = (struct hpl_move){
+		.hm = hm,
+		.start = c->start,
+		.end = c->end,
+		.promote = promote,
+	};
+	atomic_long_set(&m->nr_left, promote ? c->nr_promote : c->nr_demote);
+}
+
+static bool has_slow(const struct hpl_range *r)
+{
+	return hpl_range_resident(r) > hpl_range_fast(r);
+}
+
+/* How many pages of slow memory have many samples by chance, and what follows. */
+static void judge_spots(struct list_head *mms)
+{
+	u64 expected[HPL_SPOT_COUNTS] = {};
+	struct hpl_range *r;
+	struct hpl_mm *hm;
+
+	list_for_each_entry(hm, mms, list)
+		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r))
+			if (has_slow(r))
+				hpl_sketch_expect(&hpl_sketch, r, expected);
+	hpl_sketch_judge(&hpl_sketch, found, expected);
+	memset(found, 0, sizeof(found));
+}
+
+/* Whether a page may lie on a slow node, for all that is known. */
+static bool may_be_slow(const struct hpl_spot *s)
+{
+	struct hpl_mm *hm = hpl_mm_of(s->owner);
+	struct hpl_range *r;
+
+	r = hm ? hpl_tree_find(&hm->tree, hpl_spot_addr(s)) : NULL;
+	return r && has_slow(r);
+}
+
+/* Whether a page does lie on a slow node; asked once in a window. */
+static bool is_slow(struct hpl_spot *s)
+{
+	bool slow = hpl_page_is_slow(hpl_mm_of(s->owner), hpl_spot_addr(s));
+
+	s->tried = !slow;
+	return slow;
+}
+
+/* Look for pages that are hot alone; returns how many. */
+static unsigned int find_spots(struct list_head *mms, const struct hpl_epoch *e)
+{
+	unsigned long n = min(div64_u64((u64)hpl_sketch.nr * e->length_us,
+					HPL_SCAN_US) + 1, (u64)hpl_sketch.nr);
+	unsigned int nr = 0, i, k;
+	struct hpl_spot *s;
+
+	while (n--) {
+		k = hpl_sketch_next(&hpl_sketch, &s);
+		if (k >= 2 && may_be_slow(s)) {
+			for (i = 2; i <= min(k, HPL_SPOT_COUNTS - 1U); i++)
+				found[i]++;
+			if (k >= hpl_sketch.least && !s->tried &&
+			    nr < HPL_SPOTS_MAX && is_slow(s))
+				hot_spots[nr++] = s;
+		}
+		if (!hpl_sketch.cursor)
+			judge_spots(mms);
+	}
+	return nr;
+}
+
+static int by_address(const void *pa, const void *pb)
+{
+	const struct hpl_spot *a = pa, *b = pb;
+
+	if (a->owner != b->owner)
+		return a->owner < b->owner ? -1 : 1;
+	return a->page < b->page ? -1 : a->page > b->page;
+}
+
+/* Make moves of @nr pages that are hot alone, one for each process. */
+static unsigned int add_spots(struct hpl_move *moves, unsigned int nr)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < nr; i++) {
+		hot_spots[i]->tried = true;
+		spots[i] = *hot_spots[i];
+	}
+	sort(spots, nr, sizeof(*spots), by_address, NULL);
+	for (i = 0; i < nr; i++) {
+		struct hpl_move *m = &moves[n];
+
+		if (!i || spots[i].owner != spots[i - 1].owner)
+			*m = (struct hpl_move){
+				.hm = hpl_mm_of(spots[i].owner),
+				.start = hpl_spot_addr(&spots[i]),
+				.promote = true,
+				.spots = &spots[i],
+			};
+		m->end = hpl_spot_addr(&spots[i]) + PAGE_SIZE;
+		m->nr_spots++;
+		atomic_long_inc(&m->nr_left);
+		if (i + 1 == nr || spots[i + 1].owner != spots[i].owner)
+			n++;
+	}
+	return n;
+}
+
+/*
+ * Turn verdicts into moves: hottest promoted and coldest demoted first. None
+ * if memory is short: the next epoch tries again.
+ */
+static void make_moves(struct hpl_plan *plan, struct list_head *mms,
+		       const struct hpl_candidate *c, unsigned int nr,
+		       unsigned int nr_spots)
+{
+	unsigned int i, n = nr_spots;
+	struct hpl_mm **by_number;
+
+	for (i = 0; i < nr; i++)
+		n += !!c[i].nr_promote + !!c[i].nr_demote;
+	by_number = n ? mms_by_number(mms) : NULL;
+	if (!by_number)
+		return;
+	plan->moves = kvcalloc(n, sizeof(*plan->moves), HPL_GFP);
+	if (!plan->moves)
+		goto out;
+	n = add_spots(plan->moves, nr_spots);
+	for (i = 0; i < nr; i++)
+		if (c[i].nr_promote)
+			add_move(&plan->moves[n++], by_number[c[i].owner],
+				 &c[i], true);
+	for (i = nr; i-- > 0; )
+		if (c[i].nr_demote)
+			add_move(&plan->moves[n++], by_number[c[i].owner],
+				 &c[i], false);
+	plan->nr_moves = n;
+out:
+	kvfree(by_number);
+}
+
+/**
+ * hpl_plan - rank all ranges and pages, and decide
+ * @plan: what to move, on return
+ * @mms: the address spaces
+ * @nr: number of their ranges
+ * @e: the epoch
+ * @evidence: what the hits of ranges are
+ * @quiet: promote nothing
+ *
+ * Context: allocates; nothing is moved for want of memory.
+ */
+void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
+	      const struct hpl_epoch *e, enum hpl_evidence evidence, bool quiet)
+{
+	unsigned int ms = min(e->length_us / USEC_PER_MSEC, HPL_MIGRATE_MS_MAX);
+	struct hpl_candidate *c, alone = {
+		.counts.hit = hpl_sketch.least * HPL_SAMPLE_ONE,
+		.exposed = hpl_sketch.exposed + hpl_sketch.exposed_before,
+	};
+	struct hpl_costs costs = {
+		.nr_free = hpl_fast_free(),
+		.nr_short = hpl_fast_short(),
+		.nr_budget = quiet ? 0 :
+			     (unsigned long)READ_ONCE(hpl_knobs.migrate_mbps) *
+			     (SZ_1M >> PAGE_SHIFT) * ms / MSEC_PER_SEC,
+		.evidence = evidence,
+		.interval_us = e->measured_us,
+		.page_ns = page_ns,
+	};
+
+	*plan = (struct hpl_plan){};
+	if (evidence == HPL_EVENTS)
+		alone.nr_slow = find_spots(mms, e);
+	c = nr ? kvmalloc_array(nr, sizeof(*c), HPL_GFP) : NULL;
+	if (c) {
+		nr = candidates(c, mms, true);
+		plan->nr_promote = hpl_policy_plan(c, nr, &alone, &costs);
+		make_moves(plan, mms, c, nr, alone.nr_promote);
+	}
+	kvfree(c);
+}
+
+/* A page here and there: what little they change is not worth a closer look. */
+static unsigned long settle_spots(const struct hpl_move *m)
+{
+	unsigned long done = atomic_long_read(&m->nr_done), i;
+	struct hpl_range *r;
+
+	for (i = 0; i < min_t(unsigned long, done, m->nr_spots); i++) {
+		r = hpl_tree_find(&m->hm->tree, hpl_spot_addr(&m->spots[i]));
+		if (r)
+			hpl_range_moved(r, 1, true);
+	}
+	return done;
+}
+
+/* Keep account of what @m has moved; returns how many pages. */
+static unsigned long settle(struct hpl_move *m)
+{
+	struct hpl_range *r = hpl_tree_find(&m->hm->tree, m->start);
+	unsigned long done = atomic_long_read(&m->nr_done);
+
+	if (m->nr_spots)
+		return settle_spots(m);
+	if (!r)
+		return done;
+	hpl_range_moved(r, done, m->promote);
+	/* There were fewer than it seemed; others may have some. */
+	if (!m->promote && atomic_long_read(&m->nr_left) > 0)
+		hpl_range_moved(r, ULONG_MAX, false);
+	if (done) {
+		r->failures = 0;
+	} else {
+		r->failures++;
+		r->age = 0;
+	}
+	return done;
+}
+
+/*
+ * Adapt the price of a page to what was measured. A high price ends all moves,
+ * hence all measurements, so without them it fades to the default.
+ */
+static void learn_page_ns(u64 spent_ns, unsigned long nr_done)
+{
+	u64 now = min(page_ns, HPL_PAGE_NS);
+
+	if (nr_done)
+		now = min_t(u64, div64_u64(spent_ns, nr_done), HPL_PAGE_NS_MAX);
+	page_ns = (3 * page_ns + now) / 4;
+}
+
+/**
+ * hpl_plan_carry_out - move what is planned, and keep account of it
+ * @plan: freed on return
+ * @nr_promoted: pages promoted, on return
+ * @nr_demoted: pages demoted, on return
+ *
+ * Context: sleeps.
+ */
+void hpl_plan_carry_out(struct hpl_plan *plan, unsigned long *nr_promoted,
+			unsigned long *nr_demoted)
+{
+	u64 spent_ns = hpl_migrate(plan->moves, plan->nr_moves);
+	unsigned int i;
+
+	*nr_promoted = 0;
+	*nr_demoted = 0;
+	for (i = 0; i < plan->nr_moves; i++) {
+		struct hpl_move *m = &plan->moves[i];
+
+		*(m->promote ? nr_promoted : nr_demoted) += settle(m);
+	}
+	learn_page_ns(spent_ns, *nr_promoted + *nr_demoted);
+	kvfree(plan->moves);
+}
+
+/* Demote up to @nr_pages of @c, which is sorted; returns pages demoted. */
+static unsigned long demote_in_order(int nid, unsigned long nr_pages,
+				     struct list_head *mms,
+				     const struct hpl_candidate *c,
+				     unsigned int nr)
+{
+	struct hpl_mm **by_number = mms_by_number(mms);
+	unsigned long done = 0;
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; by_number && !err && i < nr && done < nr_pages; i++) {
+		struct hpl_move move;
+		struct hpl_range *r;
+
+		if (!hpl_policy_has_fast(&c[i]))
+			continue;
+		add_move(&move, by_number[c[i].owner], &c[i], false);
+		atomic_long_set(&move.nr_left, nr_pages - done);
+		/* It has to go, whatever it is. */
+		move.all = true;
+		err = hpl_move_range(nid, &move);
+		done += atomic_long_read(&move.nr_done);
+		r = hpl_tree_find(&move.hm->tree, c[i].start);
+		if (r)
+			hpl_range_moved(r, atomic_long_read(&move.nr_done),
+					false);
+	}
+	kvfree(by_number);
+	return done;
+}
+
+/**
+ * hpl_plan_demote - move the coldest memory of a node to a slower one
+ * @mms: the address spaces
+ * @nid: the node
+ * @nr_pages: how many, if there are so many
+ *
+ * Context: sleeps, allocates; nothing is moved for want of memory.
+ *
+ * Return: pages demoted.
+ */
+unsigned long hpl_plan_demote(struct list_head *mms, int nid,
+			      unsigned long nr_pages)
+{
+	struct hpl_candidate *c = NULL;
+	unsigned long done = 0;
+	struct hpl_mm *hm;
+	unsigned int nr = 0;
+
+	list_for_each_entry(hm, mms, list)
+		nr += hm->tree.nr;
+	if (nr)
+		c = kvmalloc_array(nr, sizeof(*c), HPL_GFP);
+	if (c) {
+		u64 begin = task_sched_runtime(current);
+
+		nr = candidates(c, mms, false);
+		hpl_policy_rank_coldest(c, nr);
+		lru_add_drain();
+		done = demote_in_order(nid, nr_pages, mms, c, nr);
+		count_vm_events(HPL_MIGRATE_NS,
+				task_sched_runtime(current) - begin);
+	}
+	kvfree(c);
+	return done;
+}
