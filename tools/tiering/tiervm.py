@@ -91,6 +91,7 @@ class Machine:
     csv: Optional[str] = None         # per node: accesses, misses, stall time
     csv_interval_ms: int = 100        # of guest time
     truth: Optional[str] = None       # exact miss counts per page
+    truth_interval_ms: int = 0        # of guest time; 0: for the whole run
     debug: bool = False               # KASAN, lockdep, kmemleak kernel
     kernel: Optional[str] = None
     qemu: Optional[str] = None
@@ -188,7 +189,8 @@ class Machine:
             opts += [f"csv={_quote(self.csv)}",
                      f"csv-interval-ms={self.csv_interval_ms}"]
         if self.truth:
-            opts.append(f"truth={_quote(self.truth)}")
+            opts += [f"truth={_quote(self.truth)}",
+                     f"truth-interval-ms={self.truth_interval_ms}"]
         if self.timing_props:
             opts.append(self.timing_props)
         return ",".join(opts)

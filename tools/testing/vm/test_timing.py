@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """The memory timing model: what it charges, counts, reports and refuses."""
+import collections
 import csv
 import itertools
 import re
@@ -144,6 +145,28 @@ def test_table_adds_up(guest, latency, tmp_path):
     key = [(int(row["address_space"], 16), int(row["virtual_page"], 16),
             int(row["node"])) for row in misses]
     assert key == sorted(set(key))
+
+
+def test_intervals_add_up(guest, latency, tmp_path):
+    """Misses of each page by interval are those that the table has then."""
+    table, truth = tmp_path / "csv", tmp_path / "truth"
+    guest("latency update 1 16 300000", files=latency, csv=str(table),
+          csv_interval_ms=20, truth=str(truth), truth_interval_ms=20)
+    paged = collections.Counter()
+    with open(truth, encoding="ascii", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["node"] == "1":
+                paged[int(row["time_ns"])] += int(row["misses"])
+    last, busy = 0, 0
+    for row in rows(table):
+        counted, last = row["node1_misses"] - last, row["node1_misses"]
+        assert paged[row["time_ns"]] <= counted
+        # The rest are the kernel's, which clears pages, and before that boots.
+        if paged[row["time_ns"]] > 50000:
+            busy += 1
+            assert paged[row["time_ns"]] > 0.75 * counted
+    assert busy >= 2
+    assert sum(paged.values()) > 0.9 * 300000
 
 
 def test_monitor_reads_and_refuses():

@@ -68,10 +68,10 @@ struct MemoryTiming {
 
     char *csv, *truth;
     FILE *csv_file, *truth_file;
-    uint32_t csv_ms;
-    int64_t csv_next_ns;
+    uint32_t csv_ms, truth_ms;
+    int64_t csv_next_ns, truth_next_ns;
     uint64_t csv_instructions;
-    QEMUTimer *csv_timer;
+    QEMUTimer *csv_timer, *truth_timer;
     MissTable *misses;
 
     RAMBlockNotifier ram_notifier;

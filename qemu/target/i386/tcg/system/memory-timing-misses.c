@@ -92,23 +92,30 @@ void miss_table_count(MissTable *table, uint64_t space, vaddr addr, int node)
     row->misses++;
 }
 
-void miss_table_write(MissTable *table, FILE *file)
+void miss_table_write_header(FILE *file, bool dated)
+{
+    fprintf(file, "%saddress_space,virtual_page,node,misses\n",
+            dated ? "time_ns," : "");
+}
+
+void miss_table_write(MissTable *table, FILE *file, const char *date)
 {
     g_autofree gpointer *rows = NULL;
     guint n;
 
     rows = g_hash_table_get_keys_as_array(table->rows, &n);
     qsort(rows, n, sizeof(*rows), row_compare_indirect);
-    fprintf(file, "address_space,virtual_page,node,misses\n");
     for (guint i = 0; i < n; i++) {
         Row *row = rows[i];
 
-        fprintf(file, "0x%" PRIx64 ",0x%" PRIx64 ",%" PRIu64 ",%" PRIu64 "\n",
-                row->space, row->page, row->node, row->misses);
+        fprintf(file, "%s0x%" PRIx64 ",0x%" PRIx64 ",%" PRIu64 ",%" PRIu64 "\n",
+                date, row->space, row->page, row->node, row->misses);
     }
     if (table->lost) {
         warn_report("memory-timing: truth lacks %" PRIu64 " misses, of pages "
                     "beyond its limit of %" PRIu64 " rows", table->lost,
                     (uint64_t)MAX_ROWS);
+        table->lost = 0;
     }
+    g_hash_table_remove_all(table->rows);
 }

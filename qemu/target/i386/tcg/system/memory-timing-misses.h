@@ -23,7 +23,14 @@ void miss_table_free(MissTable *table);
  */
 void miss_table_count(MissTable *table, uint64_t space, vaddr addr, int node);
 
-/* Write the table as CSV, in order of address space, page and node. */
-void miss_table_write(MissTable *table, FILE *file);
+/* Write the first line of a CSV file, whose rows are @dated or not. */
+void miss_table_write_header(FILE *file, bool dated);
+
+/**
+ * miss_table_write: write the table as rows of CSV, in order of address space,
+ * page and node, and empty it
+ * @date: what each row begins with, its comma included
+ */
+void miss_table_write(MissTable *table, FILE *file, const char *date);
 
 #endif /* MEMORY_TIMING_MISSES_H */

@@ -376,6 +376,9 @@ static void memory_timing_class_init(ObjectClass *oc, void *data)
                               set_uint32, NULL,
                               (void *)offsetof(MemoryTiming, csv_ms));
     object_class_property_add_str(oc, "truth", get_truth, set_truth);
+    object_class_property_add(oc, "truth-interval-ms", "uint32", get_uint32,
+                              set_uint32, NULL,
+                              (void *)offsetof(MemoryTiming, truth_ms));
     object_class_property_add(oc, "stats", "MemoryTimingStats",
                               memory_timing_get_stats, NULL, NULL, NULL);
 }

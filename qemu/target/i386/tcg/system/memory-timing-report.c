@@ -79,6 +79,25 @@ static void csv_tick(void *opaque)
     timer_mod_ns(mt->csv_timer, mt->csv_next_ns);
 }
 
+static void truth_rows(MemoryTiming *mt)
+{
+    char date[24] = "";
+
+    if (mt->truth_ms) {
+        snprintf(date, sizeof(date), "%" PRId64 ",", mt->truth_next_ns);
+    }
+    miss_table_write(mt->misses, mt->truth_file, date);
+}
+
+static void truth_tick(void *opaque)
+{
+    MemoryTiming *mt = opaque;
+
+    truth_rows(mt);
+    mt->truth_next_ns += mt->truth_ms * (int64_t)SCALE_MS;
+    timer_mod_ns(mt->truth_timer, mt->truth_next_ns);
+}
+
 static void close_file(FILE *f, const char *property, const char *path)
 {
     bool bad = ferror(f);
@@ -105,6 +124,12 @@ void memory_timing_report_start(MemoryTiming *mt)
     if (mt->truth) {
         mt->truth_file = create_file("truth", mt->truth);
         mt->misses = miss_table_new();
+        miss_table_write_header(mt->truth_file, mt->truth_ms);
+    }
+    if (mt->truth && mt->truth_ms) {
+        mt->truth_next_ns = mt->truth_ms * (int64_t)SCALE_MS;
+        mt->truth_timer = timer_new_ns(QEMU_CLOCK_VIRTUAL, truth_tick, mt);
+        timer_mod_ns(mt->truth_timer, mt->truth_next_ns);
     }
     if (mt->csv) {
         mt->csv_file = create_file("csv", mt->csv);
@@ -128,7 +153,10 @@ void memory_timing_report_end(MemoryTiming *mt)
         close_file(mt->csv_file, "csv", mt->csv);
     }
     if (mt->truth_file) {
-        miss_table_write(mt->misses, mt->truth_file);
+        if (mt->truth_timer) {
+            timer_free(mt->truth_timer);
+        }
+        truth_rows(mt);
         close_file(mt->truth_file, "truth", mt->truth);
         miss_table_free(mt->misses);
     }
