@@ -8,10 +8,16 @@
  * lies on the slow one. Reports, one line each, "kind key=value ...":
  *
  *   config     what is run
+ *   buffer     where it lies
  *   placement  share of pages on the fast tier: of a 64 MiB slice, of the hot
- *              set (hot=) and of the whole buffer (all=); from move_pages(2)
+ *              set (hot=) and of the whole buffer (all=); from move_pages(2).
+ *              Between rounds also moved=, the pages that the kernel has moved
+ *   start      of the rounds
  *   round      updates per second of one round, in 1e9/s and 1e6/s
  *   verify     words that differ from what the updates should have left
+ *
+ * tsc= is the CPU's time stamp counter; under QEMU's timing model that is the
+ * machine's time in ns, by which its tables are dated.
  *
  * The fast tier is the set of NUMA nodes that have CPUs.
  */
@@ -33,15 +39,19 @@
 
 #define PAGE_BYTES	4096UL
 #define WORDS_PER_PAGE	(PAGE_BYTES / sizeof(uint64_t))
+#define WORDS_PER_LINE	(64 / sizeof(uint64_t))
 #define SLICE_BYTES	(64UL << 20)
 #define QUERY_PAGES	4096UL	/* pages asked for in one move_pages call */
 #define SAMPLE_STRIDE	16	/* pages: a look between rounds asks for every 16th */
+#define UPDATES_PER_DRAW 4	/* of a page of ZIPF_SCATTERED, as a draw takes longer than a miss */
 #define MAX_NODES	64
 #define MAX_SIZE_MIB	32768	/* a word's index must fit 32 bits */
 
-enum pattern { RANDOM, HOTSET, ZIPF };
+enum pattern { RANDOM, HOTSET, ZIPF, MIX, SCATTERED, ZIPF_SCATTERED };
 
-static const char * const pattern_names[] = { "random", "hotset", "zipf" };
+static const char * const pattern_names[] = {
+	"random", "hotset", "zipf", "mix", "scattered", "zipf-scattered"
+};
 
 struct options {
 	enum pattern pattern;
@@ -51,6 +61,8 @@ struct options {
 	double exponent;	/* of zipf */
 	bool reverse;
 	uint64_t move_at;	/* round before which the hot set moves; 0: never */
+	uint64_t move_every;	/* rounds between moves; 0: never */
+	double move_by;		/* share of the buffer */
 	long preferred;		/* node, -1: none */
 	uint64_t rounds;
 	uint64_t updates;	/* per round */
@@ -59,6 +71,7 @@ struct options {
 	bool thp;
 	bool verify;
 	const char *after_fill;
+	const char *after_rounds;
 };
 
 /* Hoermann and Derflinger's constants for one (exponent, number of items) */
@@ -77,6 +90,8 @@ struct gups {
 	uint64_t nr_hot;	/* words */
 	uint64_t hot_limit;	/* a 32-bit draw below this hits the hot set */
 	uint64_t first;		/* word that logical index 0 stands for */
+	uint64_t scan;		/* word that MIX's scan has come to */
+	unsigned int page_bits;	/* of the smallest power of two of pages that holds the buffer */
 	uint64_t random;	/* state of the generator */
 	uint64_t fast_nodes;	/* bit mask */
 	struct zipf zipf;
@@ -178,6 +193,34 @@ static inline uint64_t place(const struct gups *g, uint64_t logical)
 	return index < g->nr_words ? index : index - g->nr_words;
 }
 
+/* Page at which page @page of SCATTERED lies: the hot ones, which come first, equally far apart. */
+static inline uint64_t stride(const struct gups *g, uint64_t page)
+{
+	uint64_t nr_hot = g->nr_hot / WORDS_PER_PAGE;
+	uint64_t gap = g->nr_words / g->nr_hot;
+
+	return page < nr_hot * gap ? page % nr_hot * gap + page / nr_hot : page;
+}
+
+/*
+ * Page at which page @page of ZIPF_SCATTERED lies: anywhere, but no two at the
+ * same. Each step is a bijection of page_bits bits, repeated until it gives a
+ * page of the buffer; a table would compete with the buffer for the cache.
+ */
+static inline uint64_t shuffle(const struct gups *g, uint64_t page)
+{
+	uint64_t mask = (1UL << g->page_bits) - 1;
+	unsigned int half = (g->page_bits + 1) / 2;
+
+	do {
+		page = (page + 1) * 0x9e3779b97f4a7c15 & mask;
+		page ^= page >> half;
+		page = page * 0xbf58476d1ce4e5b9 & mask;
+		page ^= page >> half;
+	} while (page >= g->nr_words / WORDS_PER_PAGE);
+	return page;
+}
+
 static void update_random(struct gups *g)
 {
 	for (uint64_t i = 0; i < g->opt.updates; i++) {
@@ -187,17 +230,47 @@ static void update_random(struct gups *g)
 	}
 }
 
+static inline uint64_t hotset_word(const struct gups *g, uint64_t r)
+{
+	if ((uint32_t)r < g->hot_limit)
+		return scale(r >> 32, g->nr_hot);
+	return g->nr_hot + scale(r >> 32, g->nr_words - g->nr_hot);
+}
+
 static void update_hotset(struct gups *g)
 {
 	for (uint64_t i = 0; i < g->opt.updates; i++) {
 		uint64_t r = next_random(g);
-		uint64_t logical;
 
-		if ((uint32_t)r < g->hot_limit)
-			logical = scale(r >> 32, g->nr_hot);
-		else
-			logical = g->nr_hot + scale(r >> 32, g->nr_words - g->nr_hot);
-		g->words[place(g, logical)] ^= r;
+		g->words[place(g, hotset_word(g, r))] ^= r;
+	}
+}
+
+static void update_scattered(struct gups *g)
+{
+	for (uint64_t i = 0; i < g->opt.updates; i++) {
+		uint64_t r = next_random(g);
+		uint64_t logical = hotset_word(g, r);
+		uint64_t page = stride(g, logical / WORDS_PER_PAGE);
+
+		g->words[place(g, page * WORDS_PER_PAGE + logical % WORDS_PER_PAGE)] ^= r;
+	}
+}
+
+/* What does not hit the hot set goes through the buffer from start to end, by lines. */
+static void update_mix(struct gups *g)
+{
+	for (uint64_t i = 0; i < g->opt.updates; i++) {
+		uint64_t r = next_random(g);
+
+		if ((uint32_t)r < g->hot_limit) {
+			g->words[place(g, scale(r >> 32, g->nr_hot))] ^= r;
+			continue;
+		}
+		g->words[g->scan] ^= r;
+		g->scan += WORDS_PER_LINE;
+		if (g->scan >= g->nr_words)
+			g->scan = 0;
 	}
 }
 
@@ -212,10 +285,27 @@ static void update_zipf(struct gups *g)
 	}
 }
 
+static void update_zipf_scattered(struct gups *g)
+{
+	uint64_t page = 0;
+
+	for (uint64_t i = 0; i < g->opt.updates; i++) {
+		uint64_t r = next_random(g);
+
+		if (i % UPDATES_PER_DRAW == 0)
+			page = shuffle(g, zipf_rank(g));
+		g->words[place(g, page * WORDS_PER_PAGE + scale(r >> 32, WORDS_PER_PAGE))] ^= r;
+	}
+}
+
 static void update(struct gups *g, uint64_t round)
 {
-	if (g->opt.move_at && round == g->opt.move_at)
-		g->first = g->nr_words / 2;
+	uint64_t every = g->opt.move_every;
+
+	if (round == g->opt.move_at || (every && round > 1 && (round - 1) % every == 0)) {
+		g->first += (uint64_t)(g->nr_words * g->opt.move_by) / WORDS_PER_PAGE * WORDS_PER_PAGE;
+		g->first %= g->nr_words;
+	}
 	switch (g->opt.pattern) {
 	case RANDOM:
 		update_random(g);
@@ -225,6 +315,15 @@ static void update(struct gups *g, uint64_t round)
 		break;
 	case ZIPF:
 		update_zipf(g);
+		break;
+	case MIX:
+		update_mix(g);
+		break;
+	case SCATTERED:
+		update_scattered(g);
+		break;
+	case ZIPF_SCATTERED:
+		update_zipf_scattered(g);
 		break;
 	}
 }
@@ -255,19 +354,36 @@ static uint64_t read_fast_nodes(void)
 	return mask;
 }
 
-/* Share of the pages of words [start, end) on fast nodes, asking for every @stride-th. */
-static double fast_share(struct gups *g, uint64_t start, uint64_t end, uint64_t stride)
+/* Page of the buffer that comes @index-th in a set of pages. */
+typedef uint64_t page_set(const struct gups *g, uint64_t index);
+
+static uint64_t buffer_page(const struct gups *g, uint64_t index)
+{
+	(void)g;
+	return index;
+}
+
+static uint64_t hot_page(const struct gups *g, uint64_t index)
+{
+	if (g->opt.pattern == SCATTERED)
+		index = stride(g, index);
+	else if (g->opt.pattern == ZIPF_SCATTERED)
+		index = shuffle(g, index);
+	return place(g, index * WORDS_PER_PAGE) / WORDS_PER_PAGE;
+}
+
+/* Share of pages [@index, @end) of a set on fast nodes, asking for every @step-th. */
+static double fast_share(struct gups *g, page_set *set, uint64_t index, uint64_t end, uint64_t step)
 {
 	static void *pages[QUERY_PAGES];
 	static int status[QUERY_PAGES];
-	uint64_t page = start / WORDS_PER_PAGE, last = (end - 1) / WORDS_PER_PAGE;
 	uint64_t fast = 0, total = 0;
 
-	while (page <= last) {
+	while (index < end) {
 		uint64_t count = 0;
 
-		for (; page <= last && count < QUERY_PAGES; page += stride)
-			pages[count++] = (char *)g->words + page * PAGE_BYTES;
+		for (; index < end && count < QUERY_PAGES; index += step)
+			pages[count++] = (char *)g->words + set(g, index) * PAGE_BYTES;
 		if (syscall(SYS_move_pages, 0, count, pages, NULL, status, 0))
 			die("move_pages: %s; the kernel needs CONFIG_MIGRATION", strerror(errno));
 		for (uint64_t i = 0; i < count; i++)
@@ -277,26 +393,43 @@ static double fast_share(struct gups *g, uint64_t start, uint64_t end, uint64_t 
 	return (double)fast / total;
 }
 
-static double hot_share_fast(struct gups *g, uint64_t stride)
+static double hot_share_fast(struct gups *g, uint64_t step)
 {
-	uint64_t a = place(g, 0), b = place(g, g->nr_hot - 1);
-	uint64_t low = a < b ? a : b;
-
-	return fast_share(g, low, low + g->nr_hot, stride);
+	return fast_share(g, hot_page, 0, g->nr_hot / WORDS_PER_PAGE, step);
 }
 
 static void report_placement(struct gups *g, const char *when)
 {
-	uint64_t slice = SLICE_BYTES / sizeof(uint64_t);
+	uint64_t slice = SLICE_BYTES / PAGE_BYTES, pages = g->nr_words / WORDS_PER_PAGE;
 
-	for (uint64_t start = 0; start < g->nr_words; start += slice) {
-		uint64_t end = start + slice < g->nr_words ? start + slice : g->nr_words;
+	for (uint64_t start = 0; start < pages; start += slice) {
+		uint64_t end = start + slice < pages ? start + slice : pages;
 
 		printf("placement when=%s slice=%lu fast=%.4f\n", when, start / slice,
-		       fast_share(g, start, end, 1));
+		       fast_share(g, buffer_page, start, end, 1));
 	}
 	printf("placement when=%s hot=%.4f all=%.4f\n", when, hot_share_fast(g, 1),
-	       fast_share(g, 0, g->nr_words, 1));
+	       fast_share(g, buffer_page, 0, pages, 1));
+}
+
+/* Pages that the kernel has moved since it booted. */
+static uint64_t read_moved(void)
+{
+	static const char path[] = "/proc/vmstat";
+	uint64_t value, moved = 0;
+	char name[64];
+	FILE *f = fopen(path, "r");
+
+	if (!f)
+		die("cannot read %s: %s", path, strerror(errno));
+	while (fscanf(f, "%63s %lu", name, &value) == 2) {
+		if (!strcmp(name, "pgmigrate_success"))
+			moved += value;
+		else if (!strcmp(name, "hpl_exchanged"))	/* two pages each */
+			moved += 2 * value;
+	}
+	fclose(f);
+	return moved;
 }
 
 /* A cheap look between rounds, its time kept out of the rounds' figures. */
@@ -304,24 +437,27 @@ static void look(struct gups *g, uint64_t round)
 {
 	double start = now();
 	double hot = hot_share_fast(g, SAMPLE_STRIDE);
-	double all = fast_share(g, 0, g->nr_words, SAMPLE_STRIDE);
+	double all = fast_share(g, buffer_page, 0, g->nr_words / WORDS_PER_PAGE, SAMPLE_STRIDE);
+	uint64_t moved = read_moved();
 
 	g->query_s += now() - start;
-	printf("placement when=%lu hot=%.4f all=%.4f query_s=%.6f\n", round, hot, all, g->query_s);
+	printf("placement when=%lu hot=%.4f all=%.4f moved=%lu query_s=%.6f\n", round, hot, all,
+	       moved, g->query_s);
 }
 
 static void run_rounds(struct gups *g)
 {
 	double start = now();
 
+	printf("start tsc=%llu\n", __builtin_ia32_rdtsc());
 	for (uint64_t round = 1; round <= g->opt.rounds; round++) {
 		double from = now(), seconds;
 
 		update(g, round);
 		seconds = now() - from;
-		printf("round n=%lu elapsed_s=%.6f seconds=%.6f gups=%.9f mups=%.4f\n", round,
+		printf("round n=%lu elapsed_s=%.6f seconds=%.6f gups=%.9f mups=%.4f tsc=%llu\n", round,
 		       now() - start, seconds, g->opt.updates / seconds * 1e-9,
-		       g->opt.updates / seconds * 1e-6);
+		       g->opt.updates / seconds * 1e-6, __builtin_ia32_rdtsc());
 		if (g->opt.look_every && round % g->opt.look_every == 0)
 			look(g, round);
 	}
@@ -331,6 +467,7 @@ static void begin(struct gups *g)
 {
 	g->random = g->opt.seed;
 	g->first = 0;
+	g->scan = 0;
 }
 
 /* Xor is its own inverse: all updates again must give back the first contents. */
@@ -368,6 +505,8 @@ static void fill(struct gups *g)
 		die("madvise: %s", strerror(errno));
 	for (uint64_t i = 0; i < g->nr_words; i++)
 		g->words[i] = i;
+	printf("buffer address=%#lx pages=%lu\n", (unsigned long)g->words,
+	       g->nr_words / WORDS_PER_PAGE);
 }
 
 static void setup(struct gups *g)
@@ -379,6 +518,8 @@ static void setup(struct gups *g)
 	if (!g->nr_hot)
 		die("--hot-share %g of %lu MiB is less than a page", o->hot_share, o->size_mib);
 	g->hot_limit = o->hot_prob * 0x1p32;
+	while (g->nr_words / WORDS_PER_PAGE > 1UL << g->page_bits)
+		g->page_bits++;
 	g->fast_nodes = read_fast_nodes();
 	zipf_init(&g->zipf, o->exponent, g->nr_words / WORDS_PER_PAGE);
 }
@@ -408,23 +549,31 @@ static double parse_real(const char *name, const char *text, double min, double 
 
 static enum pattern parse_pattern(const char *text)
 {
-	for (int i = RANDOM; i <= ZIPF; i++)
+	for (int i = RANDOM; i <= ZIPF_SCATTERED; i++)
 		if (!strcmp(text, pattern_names[i]))
 			return i;
-	die("--pattern %s: choose random, hotset or zipf", text);
+	die("--pattern %s: choose random, hotset, zipf, mix, scattered or zipf-scattered", text);
 }
 
 static const char usage[] =
 "Usage: gups [OPTION]...\n"
 "Update random words of a buffer; report speed and placement.\n\n"
-"  --pattern P      random, hotset or zipf (default hotset)\n"
+"  --pattern P      default hotset\n"
+"                   random: all of the buffer alike\n"
+"                   hotset: most updates hit one part of it\n"
+"                   mix: a hot set, the other updates scan the buffer by cache lines\n"
+"                   scattered: a hot set of pages equally far apart\n"
+"                   zipf: over pages, the hottest first\n"
+"                   zipf-scattered: over pages, the hottest anywhere\n"
 "  --size MIB       buffer (default 384)\n"
-"  --hot-share X    hot set's share of the buffer (default 0.1); with zipf and\n"
-"                   random only for the report\n"
+"  --hot-share X    hot set's share of the buffer (default 0.1); with random and\n"
+"                   both zipf only for the report\n"
 "  --hot-prob X     share of updates that hit the hot set (default 0.9)\n"
-"  --exponent X     of zipf, over pages (default 0.99)\n"
+"  --exponent X     of both zipf (default 0.99)\n"
 "  --reverse        hot set at the buffer's end, so that it starts on the slow tier\n"
-"  --move-at N      before round N the hot set moves by half the buffer\n"
+"  --move-at N      before round N the hot set moves\n"
+"  --move-every N   it moves after every N rounds\n"
+"  --move-by X      by this share of the buffer (default 0.5)\n"
 "  --preferred N    prefer node N for all memory\n"
 "  --rounds N       (default 20)\n"
 "  --updates N      per round (default 1000000)\n"
@@ -433,12 +582,14 @@ static const char usage[] =
 "                   no round's figure includes that time, elapsed_s does\n"
 "  --thp            allow transparent huge pages\n"
 "  --after-fill CMD run CMD once the buffer is filled, before the first round\n"
+"  --after-rounds CMD\n"
+"                   run CMD right after the last round\n"
 "  --verify         at the end redo all updates and count words that are wrong\n"
 "  --help\n";
 
 enum { OPT_PATTERN = 256, OPT_SIZE, OPT_HOT_SHARE, OPT_HOT_PROB, OPT_EXPONENT, OPT_REVERSE,
-       OPT_MOVE_AT, OPT_PREFERRED, OPT_ROUNDS, OPT_UPDATES, OPT_SEED, OPT_LOOK_EVERY, OPT_THP,
-       OPT_AFTER_FILL, OPT_VERIFY, OPT_HELP };
+       OPT_MOVE_AT, OPT_MOVE_EVERY, OPT_MOVE_BY, OPT_PREFERRED, OPT_ROUNDS, OPT_UPDATES,
+       OPT_SEED, OPT_LOOK_EVERY, OPT_THP, OPT_AFTER_FILL, OPT_AFTER_ROUNDS, OPT_VERIFY, OPT_HELP };
 
 static const struct option long_options[] = {
 	{ "pattern", required_argument, NULL, OPT_PATTERN },
@@ -448,6 +599,8 @@ static const struct option long_options[] = {
 	{ "exponent", required_argument, NULL, OPT_EXPONENT },
 	{ "reverse", no_argument, NULL, OPT_REVERSE },
 	{ "move-at", required_argument, NULL, OPT_MOVE_AT },
+	{ "move-every", required_argument, NULL, OPT_MOVE_EVERY },
+	{ "move-by", required_argument, NULL, OPT_MOVE_BY },
 	{ "preferred", required_argument, NULL, OPT_PREFERRED },
 	{ "rounds", required_argument, NULL, OPT_ROUNDS },
 	{ "updates", required_argument, NULL, OPT_UPDATES },
@@ -455,6 +608,7 @@ static const struct option long_options[] = {
 	{ "look-every", required_argument, NULL, OPT_LOOK_EVERY },
 	{ "thp", no_argument, NULL, OPT_THP },
 	{ "after-fill", required_argument, NULL, OPT_AFTER_FILL },
+	{ "after-rounds", required_argument, NULL, OPT_AFTER_ROUNDS },
 	{ "verify", no_argument, NULL, OPT_VERIFY },
 	{ "help", no_argument, NULL, OPT_HELP },
 	{ }
@@ -484,6 +638,12 @@ static void set_option(struct options *o, int opt, const char *name)
 	case OPT_MOVE_AT:
 		o->move_at = parse_number(name, optarg, 1, UINT32_MAX);
 		break;
+	case OPT_MOVE_EVERY:
+		o->move_every = parse_number(name, optarg, 1, UINT32_MAX);
+		break;
+	case OPT_MOVE_BY:
+		o->move_by = parse_real(name, optarg, 0, 1);
+		break;
 	case OPT_PREFERRED:
 		o->preferred = parse_number(name, optarg, 0, MAX_NODES - 1);
 		break;
@@ -504,6 +664,9 @@ static void set_option(struct options *o, int opt, const char *name)
 		break;
 	case OPT_AFTER_FILL:
 		o->after_fill = optarg;
+		break;
+	case OPT_AFTER_ROUNDS:
+		o->after_rounds = optarg;
 		break;
 	case OPT_VERIFY:
 		o->verify = true;
@@ -527,18 +690,27 @@ static void parse_options(struct options *o, int argc, char **argv)
 		die("%s: no such argument; see --help", argv[optind]);
 	if (o->move_at > o->rounds)
 		die("--move-at %lu: there are only %lu rounds", o->move_at, o->rounds);
-	if (o->move_at && o->hot_share > 0.5)
-		die("--move-at: a hot set of --hot-share %g cannot move by half the buffer",
-		    o->hot_share);
+	if ((o->move_at || o->move_every) &&
+	    (o->hot_share > o->move_by || o->hot_share > 1 - o->move_by))
+		die("--move-by %g: a hot set of --hot-share %g would overlap its old place",
+		    o->move_by, o->hot_share);
 }
 
 static void print_config(const struct gups *g)
 {
 	const struct options *o = &g->opt;
 
-	printf("config pattern=%s size_mib=%lu hot_share=%g hot_prob=%g exponent=%g reverse=%d move_at=%lu rounds=%lu updates=%lu seed=%lu fast_nodes=%#lx\n",
+	printf("config pattern=%s size_mib=%lu hot_share=%g hot_prob=%g exponent=%g reverse=%d move_at=%lu move_every=%lu move_by=%g rounds=%lu updates=%lu seed=%lu fast_nodes=%#lx\n",
 	       pattern_names[o->pattern], o->size_mib, o->hot_share, o->hot_prob, o->exponent,
-	       o->reverse, o->move_at, o->rounds, o->updates, o->seed, g->fast_nodes);
+	       o->reverse, o->move_at, o->move_every, o->move_by, o->rounds, o->updates, o->seed, g->fast_nodes);
+}
+
+static void run_command(const char *option, const char *command)
+{
+	int status = command ? system(command) : 0;
+
+	if (status)
+		die("--%s '%s' failed with status %d", option, command, status);
 }
 
 int main(int argc, char **argv)
@@ -547,10 +719,9 @@ int main(int argc, char **argv)
 		.opt = {
 			.pattern = HOTSET, .size_mib = 384, .hot_share = 0.1, .hot_prob = 0.9,
 			.exponent = 0.99, .preferred = -1, .rounds = 20, .updates = 1000000,
-			.seed = 1,
+			.seed = 1, .move_by = 0.5,
 		},
 	};
-	int status;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	parse_options(&g.opt, argc, argv);
@@ -559,12 +730,9 @@ int main(int argc, char **argv)
 	fill(&g);
 	begin(&g);
 	report_placement(&g, "before");
-	if (g.opt.after_fill) {
-		status = system(g.opt.after_fill);
-		if (status)
-			die("--after-fill '%s' failed with status %d", g.opt.after_fill, status);
-	}
+	run_command("after-fill", g.opt.after_fill);
 	run_rounds(&g);
+	run_command("after-rounds", g.opt.after_rounds);
 	report_placement(&g, "after");
 	return g.opt.verify && verify(&g) ? 1 : 0;
 }

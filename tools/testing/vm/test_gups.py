@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The workload: its options, its own check, and its memory under migration."""
+import collections
+import csv
 import re
 import subprocess
 
@@ -28,9 +30,13 @@ def run(gups, *args):
     (["--size", "12x"], "--size 12x: give a number"),
     (["--hot-share", "1.5"], "--hot-share 1.5: give a number between 0 and 1"),
     (["--hot-prob", "nan"], "--hot-prob nan: give"),
-    (["--pattern", "foo"], "--pattern foo: choose random, hotset or zipf"),
+    (["--pattern", "foo"], "--pattern foo: choose random, hotset"),
     (["--rounds", "5", "--move-at", "6"], "--move-at 6: there are only 5"),
+    (["--move-every", "2", "--move-by", "0.95"], "--move-by 0.95: a hot set"),
+    (["--move-at", "2", "--move-by", "0.05"], "--move-by 0.05: a hot set"),
     (["--after-fill", "exit 3", "--size", "1"], "--after-fill 'exit 3' failed"),
+    (["--after-rounds", "exit 3", "--size", "1", "--rounds", "1"],
+     "--after-rounds 'exit 3' failed"),
     (["extra"], "extra: no such argument"),
 ])
 def test_wrong_option_is_refused(gups, args, message):
@@ -40,11 +46,13 @@ def test_wrong_option_is_refused(gups, args, message):
     assert message in done.stderr
 
 
-@pytest.mark.parametrize("pattern", ["random", "hotset", "zipf"])
+@pytest.mark.parametrize("pattern", ["random", "hotset", "zipf", "mix",
+                                     "scattered", "zipf-scattered"])
 def test_verify_accepts_correct_memory(gups, pattern):
     """Redone, the updates cancel out, also when the hot set has moved."""
     done = run(gups, "--pattern", pattern, "--size", "16", "--rounds", "4",
-               "--updates", "100000", "--move-at", "3", "--reverse", "--verify")
+               "--updates", "100000", "--move-at", "3", "--move-every", "1",
+               "--move-by", "0.3", "--reverse", "--verify")
     assert done.returncode == 0, done.stderr
     assert f"verify errors=0 words={16 << 17}" in done.stdout
 
@@ -65,6 +73,31 @@ def test_reverse_starts_slow(guest, gups):
     out = guest(f"{args}; {args} --reverse", files=gups, timing="off").text
     hot = re.findall(r"when=before hot=([\d.]+)", out)
     assert [float(share) for share in hot] == [1, 0]
+
+
+@pytest.mark.parametrize("pattern", ["scattered", "zipf-scattered"])
+def test_heat_is_strewn(guest, gups, tmp_path, pattern):
+    """Every tenth page is hot; or the hottest pages lie anywhere."""
+    truth = tmp_path / "truth"
+    text = guest(f"gups --pattern {pattern} --size 64 --rounds 1 "
+                 "--updates 1000000", files=gups, truth=str(truth)).text
+    address, pages = re.search(r"buffer address=(\w+) pages=(\d+)",
+                               text).groups()
+    misses = collections.Counter()
+    with open(truth, encoding="ascii", newline="") as file:
+        for row in csv.DictReader(file):
+            page = int(row["virtual_page"], 16) - (int(address, 16) >> 12)
+            if 0 <= page < int(pages):
+                misses[page] += int(row["misses"])
+    hottest = sorted(page for page, _ in misses.most_common(int(pages) // 10))
+    if pattern == "scattered":
+        assert hottest == list(range(0, int(pages) // 10 * 10, 10))
+        return
+    # A tenth of all pages by chance: a tenth of them have a hot neighbour.
+    near = sum(b - a == 1 for a, b in zip(hottest, hottest[1:]))
+    assert 0.05 < near / len(hottest) < 0.15
+    thirds = collections.Counter(3 * page // int(pages) for page in hottest)
+    assert min(thirds.values()) > 0.25 * len(hottest)
 
 
 def test_preferred_node(guest, gups):
