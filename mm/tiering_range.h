@@ -197,6 +197,7 @@ static inline unsigned long hpl_spot_addr(const struct hpl_spot *s)
  * @shift: of a 64-bit hash, to get the number of a bucket
  * @cursor: next spot to be passed
  * @least: as many samples make a page hot
+ * @rich: many hot pages were found on slow nodes lately
  * @window: number of the current one
  * @age_ms: since it began
  * @exposed: how long accesses have been sampled in it, see struct hpl_range
@@ -211,6 +212,7 @@ struct hpl_sketch {
 	unsigned int shift;
 	unsigned long cursor;
 	unsigned int least;
+	bool rich;
 	u8 window;
 	unsigned int age_ms;
 	u32 exposed;

@@ -482,12 +482,12 @@ static int pebs_collect(struct list_head *mms, struct hpl_epoch *epoch)
 static bool pebs_adapt(const struct hpl_epoch *epoch, u64 spent_ns,
 		       u64 budget_ns)
 {
-	bool single = hpl_sketch.least != HPL_SPOT_NEVER;
 	int old = period_shift;
 	int cpu;
 
 	period_shift = hpl_policy_period(old,
-					 single ? HPL_PERIOD_SHIFT_DENSE : 0,
+					 hpl_sketch.rich ?
+						 HPL_PERIOD_SHIFT_DENSE : 0,
 					 epoch->record_ns, spent_ns,
 					 budget_ns);
 	if (period_shift == old)

@@ -40,14 +40,21 @@
 /* The table of samples by page is gone through in that time: twice a window. */
 #define HPL_SCAN_US		(HPL_SPOT_WINDOW_MS / 2 * USEC_PER_MSEC)
 
+/* So many hot pages on slow nodes in a pass are worth more samples. */
+#define HPL_SPOTS_RICH		16
+
 /* Samples by page, of all processes. */
 struct hpl_sketch hpl_sketch;
 
 /* CPU time to move a page, as measured. */
 static unsigned int page_ns;
 
-/* Pages found so far, of this pass through the table, with 0, 1, ... samples. */
+/*
+ * Pages found so far, of this pass through the table, with 0, 1, ... samples; and
+ * those that were hot and slow.
+ */
 static unsigned long found[HPL_SPOT_COUNTS];
+static unsigned long nr_hot_slow;
 
 /* Pages to be moved alone in this epoch, and those of them that will be. */
 static struct hpl_spot *hot_spots[HPL_SPOTS_MAX];
@@ -62,6 +69,7 @@ int hpl_plan_start(void)
 {
 	page_ns = HPL_PAGE_NS;
 	memset(found, 0, sizeof(found));
+	nr_hot_slow = 0;
 	return hpl_sketch_init(&hpl_sketch, totalram_pages());
 }
 
@@ -162,7 +170,9 @@ static void judge_spots(struct list_head *mms)
 			if (has_slow(r))
 				hpl_sketch_expect(&hpl_sketch, r, expected);
 	hpl_sketch_judge(&hpl_sketch, found, expected);
+	hpl_sketch.rich = nr_hot_slow >= HPL_SPOTS_RICH;
 	memset(found, 0, sizeof(found));
+	nr_hot_slow = 0;
 }
 
 /* Whether a page may lie on a slow node, for all that is known. */
@@ -181,6 +191,7 @@ static bool is_slow(struct hpl_spot *s)
 	bool slow = hpl_page_is_slow(hpl_mm_of(s->owner), hpl_spot_addr(s));
 
 	s->tried = !slow;
+	nr_hot_slow += slow;
 	return slow;
 }
 
@@ -299,7 +310,9 @@ void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 	};
 	struct hpl_costs costs = {
 		.nr_free = hpl_fast_free(),
-		.nr_short = hpl_fast_short(),
+		/* Pages that change places need no free ones. */
+		.nr_short = READ_ONCE(hpl_knobs.exchange) ? 0 :
+							    hpl_fast_short(),
 		.nr_budget = quiet ? 0 :
 			     (unsigned long)READ_ONCE(hpl_knobs.migrate_mbps) *
 			     (SZ_1M >> PAGE_SHIFT) * ms / MSEC_PER_SEC,

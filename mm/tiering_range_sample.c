@@ -280,7 +280,8 @@ static void visit(struct hpl_pick *p, unsigned int nr, enum hpl_visit what,
 	if (what == HPL_VISIT_CHECK && p->state == HPL_PICK_NEW)
 		return;
 	if (!hpl_mm_trylock(mm)) {
-		count_vm_events(HPL_SAMPLE_DISCARDED, nr);
+		if (what != HPL_VISIT_LOOK && hpl_mm_managed(mm))
+			count_vm_events(HPL_SAMPLE_DISCARDED, nr);
 		return;
 	}
 	for (i = 0; i < nr; i++) {
