@@ -36,8 +36,7 @@ LONG = (
     "test_shortfall_has_a_reason[debug", "test_no_process_dies_for_held_memory[debug",
     "test_in_kernel.py::test_kselftest[debug", "test_in_kernel.py::test_unrest",
     "test_resize.py",
-    "test_event_that_counts_nothing", "test_period_follows_the_budget",
-    "test_pebs.py::test_processors_come_and_go", "test_pebs.py::test_unrest",
+    "test_pebs.py::test_unrest",
     "test_pebs.py::test_no_leaks_on_the_debug_kernel",
     "test_pebs.py::test_finds_the_hot_set_and_keeps_the_data[debug",
 )
