@@ -55,10 +55,20 @@ static unsigned int page_ns;
  */
 static unsigned long found[HPL_SPOT_COUNTS];
 static unsigned long nr_hot_slow;
+static u8 pass_window;
 
 /* Pages to be moved alone in this epoch, and those of them that will be. */
 static struct hpl_spot *hot_spots[HPL_SPOTS_MAX];
 static struct hpl_spot spots[HPL_SPOTS_MAX];
+
+/* Begin to go through the table. */
+static void begin_pass(void)
+{
+	memset(found, 0, sizeof(found));
+	nr_hot_slow = 0;
+	pass_window = hpl_sketch.window;
+	hpl_sketch.cursor = 0;
+}
 
 /**
  * hpl_plan_start - get ready to plan
@@ -67,10 +77,11 @@ static struct hpl_spot spots[HPL_SPOTS_MAX];
  */
 int hpl_plan_start(void)
 {
+	int err = hpl_sketch_init(&hpl_sketch, totalram_pages());
+
 	page_ns = HPL_PAGE_NS;
-	memset(found, 0, sizeof(found));
-	nr_hot_slow = 0;
-	return hpl_sketch_init(&hpl_sketch, totalram_pages());
+	begin_pass();
+	return err;
 }
 
 /**
@@ -171,8 +182,7 @@ static void judge_spots(struct list_head *mms)
 				hpl_sketch_expect(&hpl_sketch, r, expected);
 	hpl_sketch_judge(&hpl_sketch, found, expected);
 	hpl_sketch.rich = nr_hot_slow >= HPL_SPOTS_RICH;
-	memset(found, 0, sizeof(found));
-	nr_hot_slow = 0;
+	begin_pass();
 }
 
 /* Whether a page may lie on a slow node, for all that is known. */
@@ -203,6 +213,9 @@ static unsigned int find_spots(struct list_head *mms, const struct hpl_epoch *e)
 	unsigned int nr = 0, i, k;
 	struct hpl_spot *s;
 
+	/* Counts of pages are of as many windows in all of a pass. */
+	if (pass_window != hpl_sketch.window)
+		begin_pass();
 	while (n--) {
 		k = hpl_sketch_next(&hpl_sketch, &s);
 		if (k >= 2 && may_be_slow(s)) {

@@ -38,6 +38,12 @@
 /* Gain must exceed cost by this factor, or estimates near each other thrash. */
 #define HPL_MARGIN		2
 
+/*
+ * For each page to be promoted, demote at most so many more for a watermark: a few
+ * hot pages are not worth that many cold ones at once.
+ */
+#define HPL_MAKE_UP_MAX		8
+
 /* Bounds of the samples per epoch: enough to learn, not more than picked. */
 #define HPL_SAMPLES_PER_EPOCH_MIN	64
 
@@ -192,7 +198,7 @@ static unsigned long plan_alone(struct hpl_candidate *c, unsigned int nr,
 	return alone->nr_promote;
 }
 
-/* The coldest give @left pages more: before that, nothing could be promoted. */
+/* The coldest give @left pages more: without, nothing could be promoted. */
 static void make_up(struct hpl_candidate *c, unsigned int nr,
 		    unsigned long left)
 {
@@ -288,9 +294,10 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			budget -= n;
 		}
 	}
-	if (!free && budget < costs->nr_budget)
-		make_up(c, nr, costs->nr_short);
-	return costs->nr_budget - budget;
+	n = costs->nr_budget - budget;
+	if (!free && n)
+		make_up(c, nr, min(costs->nr_short, n * HPL_MAKE_UP_MAX));
+	return n;
 }
 
 /*

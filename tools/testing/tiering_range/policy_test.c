@@ -55,6 +55,72 @@ static void policy_uses_free_memory_first(void)
 	EXPECT_EQ(of(c, 3, 2)->nr_promote, 600);
 }
 
+static void policy_makes_up_for_what_is_short(void)
+{
+	struct hpl_candidate c[] = { cand(0, 100, 0, 1000), cand(1, 100, 90, 0) };
+	struct hpl_costs costs = cheap;
+
+	costs.nr_short = 300;
+	costs.nr_budget = 100;
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 100);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 400);
+	/* Few pages are not worth many. */
+	c[0] = cand(0, 100, 0, 1000);
+	c[1] = cand(1, 100, 90, 0);
+	costs.nr_budget = 10;
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 10);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 90);
+	/* Nor is there a need if nothing is promoted. */
+	c[0] = cand(0, 100, 0, 1000);
+	c[1] = cand(1, 100, 0, 0);
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 0);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 0);
+}
+
+/* @nr pages with @hits each, in an exposure of 3 s. */
+static struct hpl_candidate alone(unsigned int nr, unsigned int hits)
+{
+	return (struct hpl_candidate){
+		.counts.hit = hits * HPL_SAMPLE_ONE,
+		.exposed = 3000 * HPL_SAMPLE_ONE,
+		.nr_slow = nr,
+	};
+}
+
+/* Two cold ranges of 1000 pages, all of them fast, with 10 and 20 events. */
+static void two_cold(struct hpl_candidate *c)
+{
+	c[0] = cand(0, 100, 10, 1000);
+	c[1] = cand(1, 100, 20, 1000);
+	c[0].exposed = 3000 * HPL_SAMPLE_ONE;
+	c[1].exposed = 3000 * HPL_SAMPLE_ONE;
+}
+
+static void policy_promotes_pages_alone(void)
+{
+	struct hpl_candidate c[2], hot = alone(50, 2);
+	struct hpl_costs costs = cheap;
+
+	costs.evidence = HPL_EVENTS;
+	two_cold(c);
+	EXPECT_EQ(hpl_policy_plan(c, 2, &hot, &costs), 50);
+	EXPECT_EQ(hot.nr_promote, 50);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 50);
+	EXPECT_EQ(of(c, 2, 1)->nr_demote, 0);
+	/* Free memory first. */
+	two_cold(c);
+	hot = alone(50, 2);
+	costs.nr_free = 20;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &hot, &costs), 50);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 30);
+	/* Not if moving is too dear. */
+	two_cold(c);
+	hot = alone(50, 2);
+	costs.page_ns = 1000000;
+	EXPECT_EQ(hpl_policy_plan(c, 2, &hot, &costs), 0);
+	EXPECT_EQ(hot.nr_promote, 0);
+}
+
 static void policy_promotes_the_hottest_into_free_memory(void)
 {
 	struct hpl_candidate c[] = { cand(0, 100, 20, 0), cand(1, 100, 90, 0) };
@@ -463,6 +529,8 @@ const struct test policy_tests[] = {
 	TEST(policy_leaves_equals_alone),
 	TEST(policy_leaves_the_idle_alone),
 	TEST(policy_moves_only_what_pays),
+	TEST(policy_makes_up_for_what_is_short),
+	TEST(policy_promotes_pages_alone),
 	TEST(policy_keeps_its_promises),
 	TEST(policy_compares_unequal_evidence),
 	TEST(policy_ranks_the_coldest_first),
