@@ -54,6 +54,9 @@
 /* Rest at most so long, lest a burst of work elsewhere put us to sleep. */
 #define HPL_REST_US_MAX		(10ULL * USEC_PER_SEC)
 
+/* No more time than this counts at once, such as one asleep. */
+#define HPL_FILL_NS_MAX		(60ULL * NSEC_PER_SEC)
+
 /*
  * Memory that was demoted for somebody is left to him that long: a balloon takes
  * it away within that.
@@ -92,6 +95,8 @@ static u64 hpl_quiet_until;
 
 /* All of the following belongs to the main thread. */
 static u64 hpl_decayed_ns;
+static u64 hpl_filled_ns;
+static s64 hpl_tokens_ns;
 static DEFINE_XARRAY(hpl_mm_index);
 static DEFINE_XARRAY_ALLOC(hpl_mm_owners);
 static u32 hpl_mm_next;
@@ -381,6 +386,7 @@ static unsigned int trees_update(void)
 
 	hpl_decayed_ns += (u64)dt_ms * NSEC_PER_MSEC;
 	list_for_each_entry(hm, &hpl_mms, list) {
+		hpl_tree_hasten(&hm->tree);
 		hpl_tree_decay(&hm->tree, dt_ms);
 		merged += hpl_tree_merge(&hm->tree);
 		for (n = 1, i = 0; n && i < HPL_SPLIT_ROUNDS; i++) {
@@ -396,16 +402,29 @@ static unsigned int trees_update(void)
 }
 
 /*
- * Even the fewest samples may cost more than an epoch's budget. Then keep to it
- * by resting after the epoch for as long as it takes.
+ * CPU time that sampling and classification may take, as a bucket of tokens: it
+ * fills with time, up to what an epoch may take. When it is empty, rest until it is
+ * not any more: even the fewest samples may cost more than there is.
  */
-static void rest(u64 spent_ns, u64 budget_ns, unsigned int epoch_us)
+static void pay(u64 spent_ns, u64 budget_ns, unsigned int epoch_us)
 {
-	u64 us = 0;
+	u64 now = ktime_get_ns(), us = 0;
+	u64 earned_ns = mul_u64_u64_div_u64(min(now - hpl_filled_ns,
+						HPL_FILL_NS_MAX), budget_ns,
+					    (u64)epoch_us * NSEC_PER_USEC);
 
-	if (spent_ns > budget_ns)
-		us = div64_u64((spent_ns - budget_ns) * epoch_us, budget_ns);
+	hpl_filled_ns = now;
+	hpl_tokens_ns = min(hpl_tokens_ns + (s64)earned_ns, (s64)budget_ns) -
+			(s64)spent_ns;
+	if (hpl_tokens_ns < 0)
+		us = div64_u64(-hpl_tokens_ns * epoch_us, budget_ns);
+	if (!us || !hpl_source->pause) {
+		hpl_sleep(min(us, HPL_REST_US_MAX));
+		return;
+	}
+	hpl_source->pause(true);
 	hpl_sleep(min(us, HPL_REST_US_MAX));
+	hpl_source->pause(false);
 }
 
 /**
@@ -483,8 +502,8 @@ static void epoch(void)
 			nr_demoted, sample_ns, t2 - t1);
 
 	e.page_ns = hpl_page_ns();
-	if (!hpl_source->adapt(&e, spent_ns, budget_ns))
-		rest(spent_ns, budget_ns, e.length_us);
+	hpl_source->adapt(&e, spent_ns, budget_ns);
+	pay(spent_ns, budget_ns, e.length_us);
 	if (err ? hpl_source_ended(hpl_choice, err) : hpl_source_retry())
 		mms_forget();
 }
@@ -494,6 +513,8 @@ static int hpl_main(void *data)
 	set_freezable();
 	mutex_lock(&hpl_mms_lock);
 	hpl_decayed_ns = ktime_get_ns();
+	hpl_filled_ns = hpl_decayed_ns;
+	hpl_tokens_ns = 0;
 	while (!kthread_should_stop()) {
 		/* Nodes come and go; with one tier there is nothing to do. */
 		if (!hpl_have_tiers()) {

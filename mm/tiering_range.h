@@ -80,6 +80,7 @@ struct hpl_counts {
  * @failures: moves in a row that found nothing to move
  * @exposed: for HPL_EVENTS, how long accesses to it have been sampled, in
  *	1/HPL_SAMPLE_ONE ms at one of HPL_PERIOD accesses; fades as counts do
+ * @news: of HPL_EVENTS, how many have come since hpl_tree_hasten()
  * @sub: evidence about each quarter, in the order of addresses
  */
 struct hpl_range {
@@ -89,6 +90,7 @@ struct hpl_range {
 	unsigned int age;
 	unsigned int failures;
 	u32 exposed;
+	u32 news;
 	struct hpl_counts sub[HPL_NR_SUBS];
 };
 
@@ -97,6 +99,7 @@ struct hpl_range {
  * @root: ranges by address, never overlapping
  * @nr: number of ranges
  * @max: no split once @nr has reached it
+ * @news_exposed: exposure of its ranges since hpl_tree_hasten()
  * @evidence: what its hits are
  *
  * Not locked: see &struct hpl_mm for those of the core.
@@ -105,6 +108,7 @@ struct hpl_tree {
 	struct rb_root root;
 	unsigned int nr;
 	unsigned int max;
+	u32 news_exposed;
 	enum hpl_evidence evidence;
 };
 
@@ -145,6 +149,7 @@ void hpl_range_event(struct hpl_range *r, unsigned long addr);
 struct hpl_counts hpl_range_sum(const struct hpl_range *r);
 void hpl_range_moved(struct hpl_range *r, unsigned long nr_pages, bool fast);
 void hpl_tree_expose(struct hpl_tree *tree, u32 exposed);
+void hpl_tree_hasten(struct hpl_tree *tree);
 void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms);
 unsigned int hpl_tree_split(struct hpl_tree *tree);
 unsigned int hpl_tree_merge(struct hpl_tree *tree);
@@ -380,7 +385,8 @@ struct hpl_epoch {
  *	returns after about length_us, sooner if the thread is to stop. 0, or an
  *	error if there are no more samples: -EBUSY if there may be again
  * @adapt: make sampling cheaper or denser after an epoch in which tracking took
- *	@spent_ns, of @budget_ns. Whether the next epoch will be cheaper
+ *	@spent_ns, of @budget_ns
+ * @pause: stop what costs while nobody collects, or go on; NULL if nothing does
  *
  * All are called by one thread at a time.
  */
@@ -390,8 +396,9 @@ struct hpl_source {
 	int (*start)(void);
 	void (*stop)(void);
 	int (*collect)(struct list_head *mms, struct hpl_epoch *epoch);
-	bool (*adapt)(const struct hpl_epoch *epoch, u64 spent_ns,
+	void (*adapt)(const struct hpl_epoch *epoch, u64 spent_ns,
 		      u64 budget_ns);
+	void (*pause)(bool pause);
 };
 
 extern const struct hpl_source hpl_source_abit;

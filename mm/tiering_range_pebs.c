@@ -479,7 +479,7 @@ static int pebs_collect(struct list_head *mms, struct hpl_epoch *epoch)
 	return err;
 }
 
-static bool pebs_adapt(const struct hpl_epoch *epoch, u64 spent_ns,
+static void pebs_adapt(const struct hpl_epoch *epoch, u64 spent_ns,
 		       u64 budget_ns)
 {
 	int old = period_shift;
@@ -491,7 +491,7 @@ static bool pebs_adapt(const struct hpl_epoch *epoch, u64 spent_ns,
 					 epoch->record_ns, spent_ns,
 					 budget_ns);
 	if (period_shift == old)
-		return false;
+		return;
 	cpus_read_lock();
 	for_each_online_cpu(cpu) {
 		struct hpl_cpu *c = per_cpu_ptr(&hpl_cpus, cpu);
@@ -501,7 +501,25 @@ static bool pebs_adapt(const struct hpl_epoch *epoch, u64 spent_ns,
 					  HPL_PEBS_PERIOD(period_shift));
 	}
 	cpus_read_unlock();
-	return period_shift > old;
+}
+
+static void pebs_pause(bool pause)
+{
+	int cpu;
+
+	cpus_read_lock();
+	for_each_online_cpu(cpu) {
+		struct hpl_cpu *c = per_cpu_ptr(&hpl_cpus, cpu);
+
+		if (c->event && pause)
+			perf_event_disable(c->event);
+		else if (c->event)
+			perf_event_enable(c->event);
+	}
+	cpus_read_unlock();
+	/* Accesses meanwhile have been nobody's: time begins anew. */
+	if (!pause)
+		collected_ns = ktime_get_ns();
 }
 
 const struct hpl_source hpl_source_pebs = {
@@ -511,4 +529,5 @@ const struct hpl_source hpl_source_pebs = {
 	.stop = pebs_stop,
 	.collect = pebs_collect,
 	.adapt = pebs_adapt,
+	.pause = pebs_pause,
 };

@@ -415,14 +415,13 @@ static int abit_collect(struct list_head *mms, struct hpl_epoch *epoch)
 }
 
 /* Take as many samples as the budget has room for. */
-static bool abit_adapt(const struct hpl_epoch *e, u64 spent_ns, u64 budget_ns)
+static void abit_adapt(const struct hpl_epoch *e, u64 spent_ns, u64 budget_ns)
 {
 	abit_nr_samples = min_t(unsigned int, HPL_SAMPLES_PER_EPOCH_MAX,
 				hpl_policy_nr_samples(e->nr_samples, spent_ns,
 						      budget_ns));
 	abit_interval_us = hpl_policy_interval(e->interval_us, e->seen, e->hit,
 					       e->length_us / 4, e->page_ns);
-	return abit_nr_samples < e->nr_samples;
 }
 
 const struct hpl_source hpl_source_abit = {

@@ -302,6 +302,7 @@ void hpl_tree_init(struct hpl_tree *tree, unsigned int max,
 	tree->root = RB_ROOT;
 	tree->nr = 0;
 	tree->max = max;
+	tree->news_exposed = 0;
 	tree->evidence = evidence;
 }
 
@@ -557,8 +558,10 @@ void hpl_range_event(struct hpl_range *r, unsigned long addr)
 {
 	struct hpl_counts *c = sub_at(r, addr);
 
-	if (c->hit < HPL_EVENTS_MAX)
-		c->hit += HPL_SAMPLE_ONE;
+	if (c->hit >= HPL_EVENTS_MAX)
+		return;
+	c->hit += HPL_SAMPLE_ONE;
+	r->news += HPL_SAMPLE_ONE;
 }
 
 /**
@@ -572,6 +575,8 @@ void hpl_tree_expose(struct hpl_tree *tree, u32 exposed)
 
 	for (r = hpl_tree_first(tree); r; r = hpl_range_next(r))
 		r->exposed = min((u64)r->exposed + exposed, (u64)U32_MAX);
+	tree->news_exposed = min((u64)tree->news_exposed + exposed,
+				 (u64)U32_MAX);
 }
 
 /**
@@ -599,6 +604,48 @@ void hpl_range_moved(struct hpl_range *r, unsigned long nr_pages, bool fast)
 		else
 			c->fast -= moved;
 	}
+}
+
+/*
+ * Whether @r has become hotter, by 4 sigma as for a split: there are as many
+ * ranges to be mistaken about, as often.
+ */
+static bool has_flared_up(const struct hpl_range *r, u32 exposed)
+{
+	u64 pages = range_pages(r), hits = hpl_range_sum(r).hit;
+	struct hpl_heat now = { .hits = r->news, .looks = pages * exposed };
+	struct hpl_heat before;
+
+	if (!r->news || r->exposed <= exposed || hits < r->news)
+		return false;
+	before.hits = hits - r->news;
+	before.looks = pages * (r->exposed - exposed);
+	return now.hits * (r->exposed - exposed) > before.hits * exposed &&
+	       hpl_heat_differs(HPL_EVENTS, now, before,
+				HPL_SPLIT_SIGMA_SQUARED);
+}
+
+/**
+ * hpl_tree_hasten - believe at once in sudden heat
+ * @tree: its hits are HPL_EVENTS
+ *
+ * A range that was cold for seconds would have to be hot for seconds to be found
+ * so. If it is surely hotter since the last call than it was before, its exposure
+ * is cut, so that its heat is that since the last call.
+ */
+void hpl_tree_hasten(struct hpl_tree *tree)
+{
+	u32 exposed = tree->news_exposed;
+	struct hpl_range *r;
+
+	for (r = hpl_tree_first(tree); r; r = hpl_range_next(r)) {
+		if (has_flared_up(r, exposed))
+			r->exposed = max(div64_u64((u64)exposed *
+						   hpl_range_sum(r).hit,
+						   r->news), 1ULL);
+		r->news = 0;
+	}
+	tree->news_exposed = 0;
 }
 
 /**

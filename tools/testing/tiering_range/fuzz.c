@@ -184,6 +184,7 @@ static void step(struct hpl_tree *tree)
 		check_sums(tree, before, 2 * n);
 		break;
 	case 3:
+		hpl_tree_hasten(tree);
 		hpl_tree_decay(tree, rnd_below(200));
 		after = total(tree);
 		EXPECT(after.tried <= before.tried && after.hit <= before.hit);

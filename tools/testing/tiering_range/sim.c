@@ -284,6 +284,7 @@ static unsigned int candidates(struct hpl_candidate *c)
 	for (i = 0; i < w.nr_procs; i++) {
 		struct hpl_tree *tree = &w.procs[i].tree;
 
+		hpl_tree_hasten(tree);
 		hpl_tree_decay(tree, EPOCH_MS);
 		hpl_tree_merge(tree);
 		for (n = 0; n < 8 && hpl_tree_split(tree); n++)

@@ -326,6 +326,41 @@ static void tree_decays_by_time(void)
 	EXPECT_IN(left_after(60000, 60000), 0, 0.05);
 }
 
+/* Rate of a range that had @before events in 10 s and then @now in 100 ms. */
+static double rate_after(unsigned int before, unsigned int now)
+{
+	struct hpl_range *r;
+	double rate;
+
+	hpl_tree_init(&tree, 1, HPL_EVENTS);
+	EXPECT_EQ(hpl_tree_sync(&tree, &(struct hpl_span){ 0, KPAGES(1024) }, 1),
+		  0);
+	r = hpl_tree_first(&tree);
+	while (before--)
+		hpl_range_event(r, 0);
+	hpl_tree_expose(&tree, 10000 * HPL_SAMPLE_ONE);
+	hpl_tree_hasten(&tree);
+	while (now--)
+		hpl_range_event(r, 0);
+	hpl_tree_expose(&tree, 100 * HPL_SAMPLE_ONE);
+	hpl_tree_hasten(&tree);
+	rate = hpl_range_sum(r).hit * 1000. / r->exposed;
+	hpl_tree_destroy(&tree);
+	return rate;
+}
+
+/* Heat is believed at once where it cannot be chance, and a lull is not. */
+static void tree_believes_in_sudden_heat(void)
+{
+	EXPECT_IN(rate_after(10, 10), 99, 101);
+	EXPECT_IN(rate_after(0, 10), 99, 101);
+	EXPECT_IN(rate_after(10, 2), 1.1, 1.3);
+	EXPECT_IN(rate_after(1000, 10), 99, 101);
+	EXPECT_IN(rate_after(1000, 20), 99, 101);
+	EXPECT_IN(rate_after(1000, 60), 599, 601);
+	EXPECT_IN(rate_after(1000, 0), 98, 100);
+}
+
 static void tree_age_saturates(void)
 {
 	struct hpl_range *r = one_range(0, KPAGES(1024));
@@ -638,6 +673,7 @@ const struct test tree_tests[] = {
 	TEST(tree_merges_what_holds_no_pages),
 	TEST(tree_keeps_account_of_moves),
 	TEST(tree_decays_by_time),
+	TEST(tree_believes_in_sudden_heat),
 	TEST(tree_age_saturates),
 	TEST(tree_significance_is_right),
 	TEST(tree_significance_of_events_is_right),

@@ -299,11 +299,15 @@ def test_period_follows_the_budget(pebs):
     assert much[-1] == PERIOD
 
 
-@pytest.mark.parametrize("smp", [1, 2])
-def test_overhead_is_within_its_budget(pebs, smp):
-    """Sampling and classifying at the default period take 0.5% of a CPU."""
+@pytest.mark.parametrize("smp, permille", [(1, 10), (2, 10), (1, 1)])
+def test_overhead_is_within_its_budget(pebs, smp, permille):
+    """Sampling and classifying at the default period take 0.5% of a CPU.
+
+    Where less than that is allowed, counters stop until there is time again.
+    """
     mark = f"cat /proc/uptime; {COUNTERS}; echo ---"
     result = pebs(f"""
+        echo {permille} > {KNOBS}/overhead_permille
         {GUPS} --reverse --rounds 24 --updates 500000
         {mark}
         gups --size 320 --rounds 24 --updates 500000
@@ -319,7 +323,7 @@ def test_overhead_is_within_its_budget(pebs, smp):
           f"{(b['sample_pebs'] - a['sample_pebs']) / (end - begin):.0f} "
           "samples/s")
     assert b["sample_pebs"] > a["sample_pebs"]
-    assert sampling + classifying < 0.01 * smp
+    assert sampling + classifying < min(0.01, 0.00115 * permille) * smp
 
 
 def test_processors_come_and_go(pebs):
@@ -355,7 +359,8 @@ def test_unrest(pebs, name):
                   files={"/bin/tiering_range_test": str(program)}, smp=2,
                   timing="model", timeout=900)
     check(parse_ktap(result.out))
-    assert counters(result.text)["sample_pebs"] > 0
+    # Processes may be too short-lived for any to count.
+    assert received(counters(result.text)) > 0
 
 
 def test_no_leaks_on_the_debug_kernel(pebs):
