@@ -351,10 +351,12 @@ static unsigned int ring_empty(struct hpl_ring *ring)
  * struct hpl_time - how long counters have counted
  * @enabled_ns: how long they have been there, summed over CPUs
  * @running_ns: of that, how long they have counted
+ * @drain_ns: CPU time of drains in the main thread
  */
 struct hpl_time {
 	u64 enabled_ns;
 	u64 running_ns;
+	u64 drain_ns;
 };
 
 /*
@@ -400,7 +402,7 @@ static int counters_read(bool all, struct hpl_time *sum)
 	 * The drain when this thread came in has been charged to it by the
 	 * scheduler, as has the one just made.
 	 */
-	this_cpu_write(hpl_cpus.drain_ns, 0);
+	sum->drain_ns = this_cpu_xchg(hpl_cpus.drain_ns, 0);
 	if (!err && !has_counted && user_ns() - user_ns_at_start > HPL_SILENT_NS)
 		err = -ENODATA;
 	return err;
@@ -449,7 +451,8 @@ static int drain(struct list_head *mms, struct hpl_epoch *epoch)
 		cond_resched();
 	}
 	epoch->spent_ns += spent_ns;
-	epoch->record_ns += spent_ns + task_sched_runtime(current) - begin;
+	epoch->record_ns += counted.drain_ns + spent_ns +
+			    task_sched_runtime(current) - begin;
 	/*
 	 * All that might be of another mm has been taken out by now, as it was
 	 * drained after these were registered.

@@ -84,7 +84,7 @@ def test_finds_the_hot_set_and_keeps_the_data(pebs, debug):
 def test_finds_single_hot_pages(pebs):
     """Where every tenth page is hot, these come to the fast tier alone."""
     result = pebs(f"""
-        gups --size {SIZE_MIB} --pattern scattered --rounds 60 \
+        gups --size {SIZE_MIB} --pattern scattered --rounds 100 \
             --updates 1000000 --after-fill '{ON}'
         {COUNTERS}""", timing="model", timeout=400)
     before, after = (float(re.search(rf"when={when} hot=([\d.]+)",
