@@ -22,6 +22,12 @@ headers() { nice -n 5 make -C "$build/linux" O="$out/headers" -j "$jobs" headers
 
 programs()
 {
+	local f
+
+	# Whoever runs them runs all that there are: no old ones, then.
+	for f in "$out/tiering_range"/*; do
+		[ -e "$top/$target/${f##*/}.c" ] || rm -f "$f"
+	done
 	nice -n 5 make -C "$build/linux/$target" OUTPUT="$out/tiering_range" LDFLAGS=-static \
 		KHDR_INCLUDES="-isystem $out/headers/usr/include" all
 }

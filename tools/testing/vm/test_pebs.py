@@ -354,9 +354,9 @@ def test_processors_come_and_go(pebs):
 ])
 def test_unrest(pebs, name):
     """The selftests that seek races, with samples coming in all the time."""
-    program = SELFTESTS / "tiering_range_test"
-    result = pebs(f"/bin/tiering_range_test -t {name}; {COUNTERS}",
-                  files={"/bin/tiering_range_test": str(program)}, smp=2,
+    program = SELFTESTS / "tiering_range_unrest"
+    result = pebs(f"/bin/tiering_range_unrest -t {name}; {COUNTERS}",
+                  files={"/bin/tiering_range_unrest": str(program)}, smp=2,
                   timing="model", timeout=900)
     check(parse_ktap(result.out))
     # Processes may be too short-lived for any to count.
