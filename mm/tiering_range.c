@@ -250,6 +250,7 @@ static void mm_register(struct mm_struct *mm, struct pid *pid)
 	hm->fresh = true;
 	hpl_tree_init(&hm->tree, READ_ONCE(hpl_knobs.max_ranges),
 		      hpl_source->evidence);
+	hm->tree.pid = pid_nr(pid);
 	list_add_tail(&hm->list, &hpl_mms);
 	hpl_nr_mms++;
 }
@@ -266,6 +267,7 @@ static void mm_adopt(struct hpl_mm *hm, struct task_struct *p)
 		return;
 	put_pid(hm->pid);
 	hm->pid = get_pid(task_tgid(p));
+	hm->tree.pid = pid_nr(hm->pid);
 }
 
 /* Find processes that are not managed yet, and take them on. */

@@ -101,6 +101,7 @@ struct hpl_range {
  * @max: no split once @nr has reached it
  * @news_exposed: exposure of its ranges since hpl_tree_hasten()
  * @evidence: what its hits are
+ * @pid: of the process whose ranges these are, for traces
  *
  * Not locked: see &struct hpl_mm for those of the core.
  */
@@ -110,6 +111,7 @@ struct hpl_tree {
 	unsigned int max;
 	u32 news_exposed;
 	enum hpl_evidence evidence;
+	int pid;
 };
 
 /**
@@ -494,6 +496,8 @@ enum hpl_choice {
 };
 
 extern struct hpl_knobs hpl_knobs;
+extern struct mutex hpl_mms_lock;
+extern struct xarray hpl_mm_index;
 bool hpl_enabled(void);
 int hpl_enable(bool on);
 enum hpl_choice hpl_source_choice(void);

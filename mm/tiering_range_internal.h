@@ -23,6 +23,8 @@
 #include <linux/string.h>
 #include <linux/types.h>
 
+#include <trace/events/tiering_range.h>
+
 #include <asm/page.h>
 
 /* HPlacement can do without: it neither kills for memory nor complains. */

@@ -318,7 +318,7 @@ static u64 handler_account(struct hpl_cpu *c)
 }
 
 /* Take out what is in the ring of a CPU; returns how many counted in a tree. */
-static unsigned int ring_empty(struct hpl_ring *ring)
+static unsigned int ring_empty(int cpu, struct hpl_ring *ring)
 {
 	unsigned int nr = hpl_ring_count(ring), used = 0, i;
 	struct hpl_mm *hm = NULL;
@@ -344,6 +344,8 @@ static unsigned int ring_empty(struct hpl_ring *ring)
 	}
 	count_vm_events(HPL_SAMPLE_PEBS, used);
 	count_vm_events(HPL_SAMPLE_DISCARDED, nr - used);
+	if (nr)
+		trace_hpl_sample_pebs(cpu, nr, used);
 	return used;
 }
 
@@ -446,7 +448,7 @@ static int drain(struct list_head *mms, struct hpl_epoch *epoch)
 
 		if (!READ_ONCE(c->ring.samples))
 			continue;
-		epoch->nr_samples += ring_empty(&c->ring);
+		epoch->nr_samples += ring_empty(cpu, &c->ring);
 		spent_ns += handler_account(c);
 		cond_resched();
 	}

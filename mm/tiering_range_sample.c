@@ -273,6 +273,7 @@ static void check(struct hpl_pick *p, struct hpl_epoch *epoch)
 static void visit(struct hpl_pick *p, unsigned int nr, enum hpl_visit what,
 		  struct hpl_epoch *epoch)
 {
+	unsigned long seen = epoch->seen, hit = epoch->hit;
 	struct mm_struct *mm = p->hm->mm;
 	unsigned int i;
 
@@ -298,8 +299,14 @@ static void visit(struct hpl_pick *p, unsigned int nr, enum hpl_visit what,
 	if (what == HPL_VISIT_ARM)
 		flush_tlb_mm(mm);
 	mmap_read_unlock(mm);
-	if (what == HPL_VISIT_CHECK)
+	seen = epoch->seen - seen;
+	hit = epoch->hit - hit;
+	if (what == HPL_VISIT_CHECK) {
 		count_vm_events(HPL_SAMPLE_ABIT, nr);
+		trace_hpl_sample_abit(p->hm->tree.pid, nr, seen, hit);
+	} else if (what == HPL_VISIT_LOOK) {
+		trace_hpl_look(p->hm->tree.pid, nr, seen, hit);
+	}
 }
 
 static void visit_all(unsigned int nr, enum hpl_visit what,

@@ -304,6 +304,7 @@ void hpl_tree_init(struct hpl_tree *tree, unsigned int max,
 	tree->max = max;
 	tree->news_exposed = 0;
 	tree->evidence = evidence;
+	tree->pid = 0;
 }
 
 struct hpl_range *hpl_tree_first(struct hpl_tree *tree)
@@ -756,6 +757,7 @@ unsigned int hpl_tree_split(struct hpl_tree *tree)
 		right->exposed = r->exposed;
 		range_resize(r, r->start, mid);
 		r->age = 0;
+		trace_hpl_split(tree->pid, r->start, mid, right->end);
 		nr++;
 	}
 	return nr;
@@ -830,6 +832,7 @@ unsigned int hpl_tree_merge(struct hpl_tree *tree)
 			r = next;
 			continue;
 		}
+		trace_hpl_merge(tree->pid, r->start, next->start, next->end);
 		r->exposed = exposed_together(r, next);
 		r->end = next->end;
 		r->age = min(r->age, next->age);

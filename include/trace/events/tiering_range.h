@@ -56,6 +56,118 @@ TRACE_EVENT(hpl_epoch,
 		  __entry->sample_ns, __entry->classify_ns)
 );
 
+/* Two ranges of a process side by side, which have been or will be one. */
+DECLARE_EVENT_CLASS(hpl_border,
+
+	TP_PROTO(pid_t pid, unsigned long start, unsigned long border,
+		 unsigned long end),
+
+	TP_ARGS(pid, start, border, end),
+
+	TP_STRUCT__entry(
+		__field(pid_t, pid)
+		__field(unsigned long, start)
+		__field(unsigned long, border)
+		__field(unsigned long, end)
+	),
+
+	TP_fast_assign(
+		__entry->pid = pid;
+		__entry->start = start;
+		__entry->border = border;
+		__entry->end = end;
+	),
+
+	TP_printk("pid=%d range=[%lx,%lx) border=%lx", __entry->pid,
+		  __entry->start, __entry->end, __entry->border)
+);
+
+DEFINE_EVENT(hpl_border, hpl_split,
+
+	TP_PROTO(pid_t pid, unsigned long start, unsigned long border,
+		 unsigned long end),
+
+	TP_ARGS(pid, start, border, end)
+);
+
+DEFINE_EVENT(hpl_border, hpl_merge,
+
+	TP_PROTO(pid_t pid, unsigned long start, unsigned long border,
+		 unsigned long end),
+
+	TP_ARGS(pid, start, border, end)
+);
+
+/*
+ * Random pages of a process looked at: how many, of these found resident, and
+ * of these accessed since their accessed bit was cleared.
+ */
+DECLARE_EVENT_CLASS(hpl_visit,
+
+	TP_PROTO(pid_t pid, unsigned int nr, unsigned long nr_resident,
+		 unsigned long nr_accessed),
+
+	TP_ARGS(pid, nr, nr_resident, nr_accessed),
+
+	TP_STRUCT__entry(
+		__field(pid_t, pid)
+		__field(unsigned int, nr)
+		__field(unsigned long, nr_resident)
+		__field(unsigned long, nr_accessed)
+	),
+
+	TP_fast_assign(
+		__entry->pid = pid;
+		__entry->nr = nr;
+		__entry->nr_resident = nr_resident;
+		__entry->nr_accessed = nr_accessed;
+	),
+
+	TP_printk("pid=%d pages=%u resident=%lu accessed=%lu", __entry->pid,
+		  __entry->nr, __entry->nr_resident, __entry->nr_accessed)
+);
+
+/* Samples by accessed bits. */
+DEFINE_EVENT(hpl_visit, hpl_sample_abit,
+
+	TP_PROTO(pid_t pid, unsigned int nr, unsigned long nr_resident,
+		 unsigned long nr_accessed),
+
+	TP_ARGS(pid, nr, nr_resident, nr_accessed)
+);
+
+/* For a source that sees no pages: how many are there. None is accessed. */
+DEFINE_EVENT(hpl_visit, hpl_look,
+
+	TP_PROTO(pid_t pid, unsigned int nr, unsigned long nr_resident,
+		 unsigned long nr_accessed),
+
+	TP_ARGS(pid, nr, nr_resident, nr_accessed)
+);
+
+/* Samples of a CPU taken out of its ring, and of these counted in a range. */
+TRACE_EVENT(hpl_sample_pebs,
+
+	TP_PROTO(unsigned int cpu, unsigned int nr, unsigned int nr_counted),
+
+	TP_ARGS(cpu, nr, nr_counted),
+
+	TP_STRUCT__entry(
+		__field(unsigned int, cpu)
+		__field(unsigned int, nr)
+		__field(unsigned int, nr_counted)
+	),
+
+	TP_fast_assign(
+		__entry->cpu = cpu;
+		__entry->nr = nr;
+		__entry->nr_counted = nr_counted;
+	),
+
+	TP_printk("cpu=%u samples=%u counted=%u", __entry->cpu, __entry->nr,
+		  __entry->nr_counted)
+);
+
 /* Pages of one range moved from one node. */
 TRACE_EVENT(hpl_move,
 

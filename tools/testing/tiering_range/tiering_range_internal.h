@@ -70,6 +70,19 @@ static inline u32 int_sqrt64(u64 x)
 		____ptr ? rb_entry(____ptr, type, member) : NULL;	\
 	})
 
+/* What the kernel traces is seen here by looking at the tree. */
+static inline void trace_hpl_split(int pid, unsigned long start,
+				   unsigned long border, unsigned long end)
+{
+	(void)pid, (void)start, (void)border, (void)end;
+}
+
+static inline void trace_hpl_merge(int pid, unsigned long start,
+				   unsigned long border, unsigned long end)
+{
+	(void)pid, (void)start, (void)border, (void)end;
+}
+
 /* The tests' own allocator counts what is live and fails on demand. */
 void *kzalloc(size_t size, gfp_t gfp);
 void kfree(void *p);
