@@ -86,10 +86,12 @@ static enum hpl_choice hpl_choice;
 
 /*
  * Protects hpl_mms and all there is in it. The main thread alone changes the
- * list and the ranges, and lets go of the lock only in hpl_sleep().
+ * list, its index and the ranges, and lets go of the lock only in hpl_sleep().
  */
-static DEFINE_MUTEX(hpl_mms_lock);
+DEFINE_MUTEX(hpl_mms_lock);
 static LIST_HEAD(hpl_mms);
+/* By the address of their mm_struct. */
+DEFINE_XARRAY(hpl_mm_index);
 /* Nothing is promoted before this time; protected by hpl_mms_lock, too. */
 static u64 hpl_quiet_until;
 
@@ -97,7 +99,6 @@ static u64 hpl_quiet_until;
 static u64 hpl_decayed_ns;
 static u64 hpl_filled_ns;
 static s64 hpl_tokens_ns;
-static DEFINE_XARRAY(hpl_mm_index);
 static DEFINE_XARRAY_ALLOC(hpl_mm_owners);
 static u32 hpl_mm_next;
 static unsigned int hpl_nr_mms;

@@ -84,6 +84,19 @@ TEST_F(files, belong_to_root_alone)
 	EXPECT_STREQ(get_knob("enabled"), "0");
 }
 
+TEST_F(files, ranges_are_for_root_alone)
+{
+	struct range r;
+	struct stat st;
+
+	if (stat(RANGES, &st))
+		SKIP(return, "no " RANGES);
+	EXPECT_EQ(st.st_mode & 07777, 0400);
+	EXPECT_EQ(st.st_uid, 0);
+	/* Nothing is known while nothing is looked at. */
+	EXPECT_EQ(read_ranges(getpid(), &r, 1), 0);
+}
+
 TEST_F(files, accept_their_bounds_only)
 {
 	static const struct {

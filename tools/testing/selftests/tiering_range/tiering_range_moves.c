@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/param.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -55,6 +56,63 @@ TEST_F_TIMEOUT(tiers, hot_memory_is_promoted_unharmed, TEST_S)
 	/* Most of what was not touched has stayed. */
 	EXPECT_GT(share_on(0, mem, 64 * MIB, self->slow, 1), 0.5);
 	EXPECT_EQ(wrong_words(mem, 64 * MIB), 0);
+}
+
+#define RANGES_MAX	1024
+
+/*
+ * Whether RANGES says what is known to be so of a buffer of @bytes: that all of
+ * it is in a range, and that HOT_BYTES of it at @hot are hotter than the rest
+ * on average, and fast.
+ */
+static bool ranges_tell(char *mem, size_t bytes, char *hot)
+{
+	static struct range ranges[RANGES_MAX];
+	unsigned long covered = 0, inside, in_hot, out_hot;
+	double hot_heat = 0, cold_heat = 0, fast = 0;
+	int i, nr = read_ranges(getpid(), ranges, RANGES_MAX);
+
+	for (i = 0; i < nr; i++) {
+		const struct range *r = &ranges[i];
+		unsigned long from = MAX(r->start, (unsigned long)mem);
+		unsigned long to = MIN(r->end, (unsigned long)(mem + bytes));
+
+		if (from >= to || r->heat < 0 || r->fast_permille < 0)
+			continue;
+		inside = to - from;
+		covered += inside;
+		from = MAX(from, (unsigned long)hot);
+		to = MIN(to, (unsigned long)(hot + HOT_BYTES));
+		in_hot = from < to ? to - from : 0;
+		out_hot = inside - in_hot;
+		hot_heat += (double)r->heat * in_hot / HOT_BYTES;
+		fast += (double)r->fast_permille * in_hot / HOT_BYTES;
+		cold_heat += (double)r->heat * out_hot / (bytes - HOT_BYTES);
+	}
+	if (covered == bytes && hot_heat > 2 * cold_heat && fast > 700)
+		return true;
+	ksft_print_msg("%d ranges, %lu bytes, heat %.1f and %.1f, %.0f fast\n",
+		       nr, covered, hot_heat, cold_heat, fast);
+	return false;
+}
+
+TEST_F_TIMEOUT(tiers, ranges_tell_hot_from_cold, TEST_S)
+{
+	char *mem = buffer_on(self->slow, 64 * MIB);
+	char *hot = mem + 40 * MIB;
+	double end = now() + DEADLINE_S;
+	bool told = false;
+
+	ASSERT_NE(mem, NULL);
+	if (access(RANGES, F_OK))
+		SKIP(return, "no " RANGES);
+	EXPECT_TRUE(touch_until(hot, HOT_BYTES, self->fast, 0.95));
+	/* What is cold is looked at, too, but less often. */
+	while (!told && now() < end) {
+		touch_until_counted(hot, HOT_BYTES, "hpl_epochs", 10);
+		told = ranges_tell(mem, 64 * MIB, hot);
+	}
+	EXPECT_TRUE(told);
 }
 
 TEST_F_TIMEOUT(tiers, cold_memory_makes_room, TEST_S)

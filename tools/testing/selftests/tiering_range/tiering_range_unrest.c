@@ -6,7 +6,9 @@
  * Needs root, a node with CPUs (the fast tier) and one without (the slow one).
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,6 +64,127 @@ TEST_F_TIMEOUT(tiers, counters_never_fall, TEST_S)
 		  vmstat("hpl_promote_done_anon"));
 }
 
+/* Someone reads where ranges lie, and stops midway. */
+TEST_F_TIMEOUT(tiers, reader_of_ranges_keeps_nobody_waiting, TEST_S)
+{
+	char *mem = buffer_on(self->slow, 16 * MIB), text[512];
+	struct range r[2];
+	double end = now() + DEADLINE_S;
+	ssize_t n;
+	int fd;
+
+	ASSERT_NE(mem, NULL);
+	if (access(RANGES, F_OK))
+		SKIP(return, "no " RANGES);
+	while (read_ranges(getpid(), r, 2) < 2 && now() < end)
+		touch(mem, HOT_BYTES);
+	ASSERT_EQ(read_ranges(getpid(), r, 2), 2);
+	fd = open(RANGES, O_RDONLY);
+	ASSERT_GE(fd, 0);
+	/* All of the header and some of what follows. */
+	ASSERT_EQ(read(fd, text, 150), 150);
+	EXPECT_TRUE(touch_until_counted(mem, HOT_BYTES, "hpl_epochs", 10));
+	/* All that is known is forgotten, and learnt again. */
+	EXPECT_EQ(set_knob("enabled", "0"), 0);
+	EXPECT_TRUE(threads_end());
+	EXPECT_EQ(set_knob("enabled", "1"), 0);
+	EXPECT_TRUE(touch_until_counted(mem, HOT_BYTES, "hpl_epochs", 10));
+	while ((n = read(fd, text, sizeof(text))) > 0)
+		;
+	EXPECT_EQ(n, 0);
+	EXPECT_EQ(lseek(fd, 0, SEEK_SET), -1);
+	close(fd);
+}
+
+static int empty_trace(void)
+{
+	int fd = open(TRACING "trace", O_WRONLY | O_TRUNC);
+
+	return fd < 0 ? fd : close(fd);
+}
+
+/* Lines of the trace with the event @name; the first number after @key summed. */
+static long traced(const char *name, const char *key, long *sum)
+{
+	FILE *f = fopen(TRACING "trace", "r");
+	char line[512];
+	long nr = 0;
+
+	*sum = 0;
+	while (f && fgets(line, sizeof(line), f)) {
+		char *at = strstr(line, name);
+
+		if (!at)
+			continue;
+		nr++;
+		at = strstr(at, key);
+		if (at)
+			*sum += atol(at + strlen(key));
+	}
+	if (f)
+		fclose(f);
+	return nr;
+}
+
+/* Borders of the trace that lie in no range; -1 if there is no border at all. */
+static int wrong_borders(void)
+{
+	FILE *f = fopen(TRACING "trace", "r");
+	unsigned long start, end, border;
+	int nr = 0, wrong = 0;
+	char line[512];
+
+	while (f && fgets(line, sizeof(line), f)) {
+		char *at = strstr(line, " range=[");
+
+		if (!at || sscanf(at, " range=[%lx,%lx) border=%lx", &start,
+				  &end, &border) != 3)
+			continue;
+		nr++;
+		wrong += border <= start || border >= end || border % PAGE;
+	}
+	if (f)
+		fclose(f);
+	return nr ? wrong : -1;
+}
+
+TEST_F_TIMEOUT(tiers, traces_tell_what_is_counted, TEST_S)
+{
+	const char *events = TRACING "events/tiering_range/enable";
+	char *mem = buffer_on(self->slow, 64 * MIB);
+	static const char * const names[] = {
+		"hpl_range_split", "hpl_range_merged", "hpl_sample_abit",
+	};
+	long long before[ARRAY_SIZE(names)];
+	size_t i;
+	long sum;
+
+	ASSERT_NE(mem, NULL);
+	if (access(events, W_OK))
+		SKIP(return, "no " TRACING);
+	ASSERT_EQ(set_knob("enabled", "0"), 0);
+	ASSERT_EQ(set_knob("sample_source", "abit"), 0);
+	ASSERT_EQ(write_file(TRACING "buffer_size_kb", "8192"), 0);
+	ASSERT_EQ(empty_trace(), 0);
+	for (i = 0; i < ARRAY_SIZE(names); i++)
+		before[i] = vmstat(names[i]);
+	ASSERT_EQ(write_file(events, "1"), 0);
+	ASSERT_EQ(set_knob("enabled", "1"), 0);
+	/* First it is hot all over, then in one place: splits, then merges. */
+	EXPECT_TRUE(touch_until_counted(mem, 64 * MIB, "hpl_range_split", 20));
+	EXPECT_TRUE(touch_until_counted(mem, HOT_BYTES, "hpl_range_merged", 4));
+	ASSERT_EQ(set_knob("enabled", "0"), 0);
+	EXPECT_EQ(write_file(events, "0"), 0);
+	EXPECT_EQ(traced(" hpl_split: ", "pid=", &sum),
+		  vmstat(names[0]) - before[0]);
+	EXPECT_EQ(traced(" hpl_merge: ", "pid=", &sum),
+		  vmstat(names[1]) - before[1]);
+	EXPECT_GT(traced(" hpl_sample_abit: ", " pages=", &sum), 0);
+	EXPECT_EQ(sum, vmstat(names[2]) - before[2]);
+	EXPECT_EQ(wrong_borders(), 0);
+	empty_trace();
+}
+
 /* What a process may do to its memory while it is looked at and moved. */
 static void unrest(int slow)
 {
@@ -93,12 +216,28 @@ static void unrest(int slow)
 	_exit(0);
 }
 
+/* A child that reads all ranges again and again, if there is such a file. */
+static pid_t ranges_reader(void)
+{
+	pid_t pid = fork();
+	struct range r;
+
+	if (pid)
+		return pid;
+	while (getppid() != 1)
+		if (read_ranges(-1, &r, 1) == -2)
+			_exit(1);
+	_exit(0);
+}
+
 TEST_F_TIMEOUT(tiers, processes_come_and_go, TEST_S)
 {
 	long long epochs = vmstat("hpl_epochs");
 	double end = now() + DEADLINE_S;
+	pid_t reader = ranges_reader();
 	unsigned int nr = 0;
 
+	ASSERT_GE(reader, 0);
 	while ((vmstat("hpl_epochs") < epochs + 40 || nr < 10) && now() < end) {
 		pid_t pid = fork();
 		int status;
@@ -112,6 +251,7 @@ TEST_F_TIMEOUT(tiers, processes_come_and_go, TEST_S)
 	}
 	EXPECT_GE(nr, 10);
 	EXPECT_GE(vmstat("hpl_epochs"), epochs + 40);
+	EXPECT_EQ(end_child(reader), 0);
 }
 
 /* Pages change places while they are forked, locked, pinned, moved and freed. */

@@ -409,6 +409,50 @@ void defaults(void)
 	set_knob("sample_source", "auto");
 }
 
+static long number(const char *word)
+{
+	return strcmp(word, "-") ? atol(word) : -1;
+}
+
+/*
+ * All ranges of @pid, in the order of RANGES, at most @max. Returns how many, -1
+ * if there is no such file, -2 if it says something that makes no sense.
+ */
+int read_ranges(int pid, struct range *ranges, int max)
+{
+	static const char header[] =
+		"pid start end age_epochs moves_failed looks hits exposed_ms resident_kib fast_permille accessed_permille accesses_per_page_s\n";
+	char line[512], fast[32], share[32], rate[32], more;
+	FILE *f = fopen(RANGES, "r");
+	unsigned long last = 0;
+	int nr = 0;
+
+	if (!f)
+		return -1;
+	if (!fgets(line, sizeof(line), f) || strcmp(line, header))
+		nr = -2;
+	while (nr >= 0 && nr < max && fgets(line, sizeof(line), f)) {
+		struct range *r = &ranges[nr];
+
+		if (sscanf(line, "%d %lx %lx %*u %*u %*u %*u %*u %lu %31s %31s %31s %c",
+			   &r->pid, &r->start, &r->end, &r->resident_kib, fast,
+			   share, rate, &more) != 7)
+			nr = -2;
+		if (nr < 0 || r->pid != pid)
+			continue;
+		r->fast_permille = number(fast);
+		r->heat = number(share) < 0 ? number(rate) : number(share);
+		if (r->start >= r->end || r->start < last ||
+		    r->fast_permille > 1000)
+			nr = -2;
+		else
+			nr++;
+		last = r->end;
+	}
+	fclose(f);
+	return nr;
+}
+
 /* Why no test can run, NULL if tests can. */
 const char *cannot_run(void)
 {

@@ -21,6 +21,8 @@
 #define KNOBS		"/sys/kernel/mm/hplacement/"
 #define CGROUP		"/sys/fs/cgroup"
 #define DEBUGFS		"/sys/kernel/debug/"
+#define RANGES		DEBUGFS "hplacement/ranges"
+#define TRACING		"/sys/kernel/tracing/"
 #define PAGE		4096UL
 #define MIB		(1UL << 20)
 
@@ -68,6 +70,19 @@ int end_child(pid_t pid);
 int find_task(const char *name, int after);
 bool threads_end(void);
 void defaults(void);
+
+/* A line of the file RANGES. What is not known is -1. */
+struct range {
+	int pid;
+	unsigned long start;
+	unsigned long end;
+	unsigned long resident_kib;
+	long fast_permille;
+	long heat;
+};
+
+int read_ranges(int pid, struct range *ranges, int max);
+
 const char *cannot_run(void);
 const char *tiers_enable(int *fast, int *slow);
 
