@@ -50,6 +50,7 @@ qemu:
 programs:
 	@$(S)/setup.sh test
 	@$(MAKE) -s -C bench
+	@$(MAKE) -s -C tools/tiering
 
 selftests:
 	@$(S)/selftests.sh
