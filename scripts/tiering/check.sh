@@ -43,7 +43,7 @@ checkpatch_linux()
 	while read -r file; do
 		case $file in
 		tools/testing/tiering_range/*) ;;
-		include/linux/tiering_range.h | mm/tiering_range_sysfs.c)	# tables made by macros, which are pasted on purpose
+		include/linux/tiering_range.h | include/linux/tiering_stat*.h | mm/tiering_range_sysfs.c)	# tables made by macros, which are pasted on purpose
 			"${checkpatch[@]}" --showfile --ignore COMPLEX_MACRO,MACRO_ARG_REUSE,MACRO_ARG_UNUSED --file "$file" || rc=1 ;;
 		drivers/virtio/virtio_hballoon_pages.c)	# __SetPageOffline() is the kernel's name
 			"${checkpatch[@]}" --showfile --ignore CAMELCASE --file "$file" || rc=1 ;;
