@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""With HPLACEMENT=n, the kernel is upstream's: not one symbol more or larger.
+"""With our options off, the kernel is upstream's: not one symbol more or larger.
 
-Builds the smallest kernel that could have HPLACEMENT, once from our tree with
-the option off and once from upstream's own text, and compares the symbols: of
-what we touch, and among the long tests of vmlinux.
+Builds the smallest kernel that could have HPLACEMENT and TIERING_STAT, once from
+our tree with the options off and once from upstream's own text, and compares the
+symbols: of what we touch, and among the long tests of vmlinux.
 """
 import os
 import shutil
@@ -15,7 +15,7 @@ import tiervm
 
 TREE = tiervm.BUILD / "linux"
 PRISTINE = tiervm.BUILD / "pristine" / "linux"
-# What HPLACEMENT depends on, so that each hook is compiled, and little more.
+# What they depend on, so that each hook is compiled, and little more.
 CONFIG = """
 CONFIG_64BIT=y
 CONFIG_SMP=y
@@ -25,6 +25,13 @@ CONFIG_PRINTK=y
 CONFIG_PROC_FS=y
 CONFIG_SYSFS=y
 CONFIG_VM_EVENT_COUNTERS=y
+CONFIG_NUMA_BALANCING=y
+CONFIG_TRANSPARENT_HUGEPAGE=y
+CONFIG_TRANSPARENT_HUGEPAGE_MADVISE=y
+CONFIG_LRU_GEN=y
+CONFIG_DAMON=y
+CONFIG_DAMON_VADDR=y
+CONFIG_DAMON_PADDR=y
 """
 
 
@@ -67,7 +74,7 @@ def parts():
         f"--work-tree={TREE}", "diff", "--name-only", "upstream").splitlines()]
     folders = {path.parent for path in changed if path.name == "Makefile"}
     objects = {path.with_suffix(".o") for path in changed
-               if path.suffix == ".c" and path.parent not in folders}
+               if path.suffix == ".c" and not folders & set(path.parents)}
     return sorted([f"{folder}/" for folder in folders] + list(map(str, objects)))
 
 
@@ -121,8 +128,14 @@ def kernels(request, tmp_path_factory):
 def test_option_is_there_and_off(kernels):
     """The comparison is not of a kernel that could not have it anyway."""
     (ours, _), (pristine, _) = kernels
-    assert "# CONFIG_HPLACEMENT is not set" in (ours / ".config").read_text()
-    assert "HPLACEMENT" not in (pristine / ".config").read_text()
+    config = (ours / ".config").read_text()
+    upstreams = (pristine / ".config").read_text()
+    for option in ("HPLACEMENT", "TIERING_STAT"):
+        assert f"# CONFIG_{option} is not set" in config
+        assert option not in upstreams
+    # Else its hooks would not be compiled.
+    for line in CONFIG.split():
+        assert line in config.splitlines()
 
 
 def test_nothing_remains(kernels):
@@ -146,3 +159,4 @@ def test_on_has_symbols():
     """The guest kernel, with the option on, has what the others have not."""
     names = [name for name, _, _ in symbols([tiervm.BUILD / "kernel/vmlinux"])]
     assert any(name.startswith("hpl_") for name in names)
+    assert "tier_section_begin" in names
