@@ -134,6 +134,37 @@ def test_one_of_4093_misses_is_a_sample(pebs):
     assert last["sample_dropped"] == 0
 
 
+def test_traces_and_ranges_tell_what_is_counted(pebs):
+    """Each sample is in a batch that is traced, and shows as heat of a range."""
+    result = pebs(f"""
+        echo 8192 > /sys/kernel/tracing/buffer_size_kb
+        echo 1 > /sys/kernel/tracing/events/tiering_range/enable
+        {GUPS} --rounds 100000 --updates 500000 > /dev/null &
+        until grep -q '^hpl_sample_pebs [1-9]...' /proc/vmstat; do
+            sleep 0.1
+        done
+        cat /sys/kernel/debug/hplacement/ranges
+        kill $!
+        {OFF}
+        {COUNTERS}
+        cat /sys/kernel/tracing/trace""", timing="model")
+    batches = re.findall(r"hpl_sample_pebs: cpu=0 samples=(\d+) counted=(\d+)",
+                         result.text)
+    assert all(int(nr) >= int(used) for nr, used in batches)
+    assert (sum(int(used) for _, used in batches)
+            == counters(result.text)["sample_pebs"] > 100)
+    looks = re.findall(r"hpl_look: pid=\d+ pages=(\d+) resident=(\d+) "
+                       r"accessed=(\d+)", result.text)
+    assert sum(int(resident) for _, resident, _ in looks) > 0
+    assert {accessed for _, _, accessed in looks} == {"0"}
+    header = re.search(r"^pid start .*$", result.text, re.M)[0].split()
+    ranges = [dict(zip(header, line.split())) for line in
+              re.findall(r"^\d+ [0-9a-f]+ [0-9a-f]+ .*$", result.text, re.M)]
+    assert {r["accessed_permille"] for r in ranges} == {"-"}
+    assert any(int(r["hits"]) > 0 and int(r["exposed_ms"]) > 0 and
+               r["accesses_per_page_s"] not in ("-", "0") for r in ranges)
+
+
 def test_idle_twin_is_left(pebs):
     """Of two processes with the same addresses, the one that sleeps is cold.
 
