@@ -7,7 +7,7 @@ export LINUX_SRC QEMU_SRC LLVM CONFIG JOBS PATCH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tree refresh kernel kernel-debug qemu builds demo shell test test-long test-host programs selftests \
+.PHONY: help setup tree refresh kernel kernel-debug qemu builds demo bench shell test test-long test-host programs selftests \
 	check deb series clean
 
 help:
@@ -16,6 +16,7 @@ help:
 ## Everything generated lies in build/. Each target brings what it needs.
 ##
 ## make demo          a guest finds a program's hot memory and makes it fast; five policies compared
+## make bench         six policies on six workloads, beside the best placement there could be; 20 minutes
 ## make test          all tests; ends with `N passed, N failed, N skipped`
 ## make shell         boot the two-tier guest to a prompt, with this machine's programs in it
 ##
@@ -57,6 +58,9 @@ selftests:
 
 demo: kernel qemu programs
 	@$(PYTHON) bench/demo.py
+
+bench: kernel qemu programs
+	@$(PYTHON) bench/placement.py
 
 shell: kernel qemu programs
 	@$(PYTHON) tools/tiering/tiervm.py shell

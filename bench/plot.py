@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""Draw a page of plots from the demo's results file, and from nothing else."""
+"""Draw a page of plots from a results file, and from nothing else."""
 import argparse
 import html
 import io
@@ -20,7 +20,7 @@ Row = Dict[str, object]
 COLOURS = {
     "all_fast": "#000000", "unmanaged": "#999999",
     "numa_balancing": "#e69f00", "damon": "#56b4e9", "hplacement": "#d55e00",
-    "hplacement_halved": "#009e73",
+    "hplacement_halved": "#009e73", "hplacement_abit": "#009e73",
 }
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -112,16 +112,66 @@ def _table(rows: List[Row], policies: Sequence[str]) -> str:
     return "\n".join(lines) + "</table>"
 
 
+def _figures(rows: List[Row], policies: Sequence[str]) -> str:
+    """All that is one number, a column for each policy."""
+    metrics = dict.fromkeys((row["metric"], row["unit"]) for row in rows
+                            if "time_s" not in row
+                            and not row["metric"].startswith("vmstat_"))
+    lines = ["<table><tr><th></th>"
+             + "".join(f"<th>{p}</th>" for p in policies) + "</tr>"]
+    for metric, unit in metrics:
+        values = [_value(rows, metric, policy) for policy in policies]
+        cells = ["" if v is None else html.escape(str(v)) if isinstance(v, str)
+                 else f"{v:.4g}" for v in values]
+        name = f"{metric} ({unit})" if unit not in ("", "1") else metric
+        lines.append(f"<tr><td>{name}</td>"
+                     + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
+    return "\n".join(lines) + "</table>"
+
+
+def _policies(rows: List[Row]) -> List[str]:
+    return list(dict.fromkeys(row["policy"] for row in rows))
+
+
+def _ran(rows: List[Row]) -> List[str]:
+    return [p for p in _policies(rows) if _value(rows, "failed", p) is None]
+
+
+def _head(data: Dict[str, object]) -> str:
+    versions = ", ".join(f"{k} {v}" for k, v in data["versions"].items())
+    return (f"<p><code>{html.escape(data['command'])}</code><br>"
+            f"{html.escape(versions)}</p>")
+
+
+def _write(report: Path, title: str, body: List[str]) -> None:
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(PAGE.format(title=html.escape(title),
+                                  body="\n".join(body)))
+
+
+def draw_workloads(results: Path, report: Path) -> None:
+    """Write the page for a results file of several workloads."""
+    matplotlib.rcParams["svg.hashsalt"] = "placement"
+    data = json.loads(results.read_text())
+    body = [_head(data)]
+    for workload in dict.fromkeys(row["workload"] for row in data["rows"]):
+        rows = [row for row in data["rows"] if row["workload"] == workload]
+        body += [f"<h2>{html.escape(workload)}</h2>",
+                 _figures(rows, _policies(rows))]
+        body += [_lines(rows, _ran(rows), metric, label) for metric, label in
+                 (("gups_round", "updates per second (1e9)"),
+                  ("hot_in_fast_round", "share of the hot set on the fast tier"))
+                 if any(row["metric"] == metric for row in rows)]
+    _write(report, data["experiment"], body)
+
+
 def draw(results: Path, report: Path) -> None:
-    """Write the page for a results file."""
+    """Write the page for the demo's results file."""
     matplotlib.rcParams["svg.hashsalt"] = "demo"
     data = json.loads(results.read_text())
     rows = data["rows"]
-    policies = list(dict.fromkeys(row["policy"] for row in rows))
-    ran = [p for p in policies if _value(rows, "failed", p) is None]
-    versions = ", ".join(f"{k} {v}" for k, v in data["versions"].items())
-    body = [f"<p><code>{html.escape(data['command'])}</code><br>"
-            f"{html.escape(versions)}</p>", _table(rows, policies)]
+    policies, ran = _policies(rows), _ran(rows)
+    body = [_head(data), _table(rows, policies)]
     if ran:
         body += ["<h2>Throughput over time</h2>",
                  _lines(rows, ran, "gups_round", "updates per second (1e9)"),
@@ -129,10 +179,7 @@ def draw(results: Path, report: Path) -> None:
                  _lines(rows, ran, "hot_in_fast_round",
                         "share of the hot set on the fast tier"),
                  "<h2>Placement of the buffer</h2>", _slices(rows, ran)]
-    title = f"{data['experiment']}: {rows[0]['workload']}"
-    report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(PAGE.format(title=html.escape(title),
-                                  body="\n".join(body)))
+    _write(report, f"{data['experiment']}: {rows[0]['workload']}", body)
 
 
 def main() -> int:
@@ -142,7 +189,9 @@ def main() -> int:
     parser.add_argument("report", type=Path)
     options = parser.parse_args()
     try:
-        draw(options.results, options.report)
+        data = json.loads(options.results.read_text())
+        several = data["experiment"] == "placement"
+        (draw_workloads if several else draw)(options.results, options.report)
     except (OSError, ValueError, KeyError) as exc:
         print(f"plot: {options.results}: {exc!r}", file=sys.stderr)
         return 1
