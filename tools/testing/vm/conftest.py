@@ -20,9 +20,8 @@ sys.path[:0] = [str(TOP / "tools" / "tiering"), str(TOP / "bench")]
 import tiervm  # noqa: E402
 from qemu.qmp.legacy import QEMUMonitorProtocol  # noqa: E402
 
-# Left to `make test-long`: they take minutes, or, those of HBalloon on the debug
-# kernel, a quarter of one each; or, of test_pebs.py and of the kernel under
-# unrest, they have not been seen to pass since pages are exchanged. Parts of the names of tests.
+# Left to `make test-long`, as they take minutes, or, on the debug kernel, a quarter
+# of one each or more. Parts of the names of tests.
 LONG = (
     "test_config_off.py::test_option_is_there_and_off[vmlinux]",
     "test_config_off.py::test_nothing_remains[vmlinux]",
@@ -34,7 +33,8 @@ LONG = (
     "test_migration_in_mid_resize[debug", "test_failed_migration_goes_on[debug",
     "test_snapshot[debug", "test_host_memory_is_given_back[debug",
     "test_shortfall_has_a_reason[debug", "test_no_process_dies_for_held_memory[debug",
-    "test_in_kernel.py::test_kselftest[debug", "test_in_kernel.py::test_unrest",
+    "test_in_kernel.py::test_kselftest[debug",
+    "test_numa_migration_keeps_the_data[debug", "test_moves_while_it_works[off",
     "test_resize.py",
     "test_pebs.py::test_unrest",
     "test_pebs.py::test_no_leaks_on_the_debug_kernel",
