@@ -2,8 +2,11 @@
 /*
  * memtool: uses memory of one node, for measurements of resizing.
  *
- *   memtool touch MIB NODE           writes to each page once, prints the
- *                                    seconds that took, ends
+ *   memtool touch MIB NODE [huge]    writes to each page once, prints the
+ *                                    seconds that took, ends; huge: has the
+ *                                    kernel use pages of 2 MiB
+ *   memtool keep MIB NODE SECONDS    writes to each page once, prints how many
+ *                                    have lost that after so long
  *   memtool fragment MIB NODE KIB    writes to each page, then frees KIB of each
  *                                    2 * KIB of physical addresses, prints how
  *                                    many MiB that were, and holds the rest until
@@ -65,6 +68,15 @@ static void touch(char *p, size_t size)
 
 	for (i = 0; i < size; i += PAGE)
 		p[i] = 1;
+}
+
+static size_t lost(const char *p, size_t size)
+{
+	size_t i, nr = 0;
+
+	for (i = 0; i < size; i += PAGE)
+		nr += p[i] != 1;
+	return nr;
 }
 
 /* Where pages lie: the low 55 bits of each entry of pagemap. */
@@ -161,9 +173,16 @@ int main(int argc, char **argv)
 
 	if (!strcmp(verb, "touch")) {
 		p = map(size, atoi(argv[3]));
+		if (argc > 4 && madvise(p, size, MADV_HUGEPAGE))
+			fail("madvise");
 		start = now();
 		touch(p, size);
 		printf("%.6f\n", now() - start);
+	} else if (!strcmp(verb, "keep") && argc > 4) {
+		p = map(size, atoi(argv[3]));
+		touch(p, size);
+		sleep(atoi(argv[4]));
+		printf("%zu\n", lost(p, size));
 	} else if (!strcmp(verb, "fragment") && argc > 4) {
 		fragment(map(size, atoi(argv[3])), size,
 			 strtoul(argv[4], NULL, 0) << 10);
@@ -172,7 +191,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(verb, "discard") && argc > 4) {
 		discard(size, strtoul(argv[3], NULL, 0) << 10, atoi(argv[4]));
 	} else {
-		fprintf(stderr, "usage: memtool touch MIB NODE | fragment MIB NODE KIB | stream MIB NODE SECONDS | discard MIB KIB WRITTEN\n");
+		fprintf(stderr, "usage: memtool touch MIB NODE [huge] | keep MIB NODE SECONDS | fragment MIB NODE KIB | stream MIB NODE SECONDS | discard MIB KIB WRITTEN\n");
 		return 2;
 	}
 	return 0;

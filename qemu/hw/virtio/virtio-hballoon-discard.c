@@ -7,9 +7,15 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/units.h"
 #include "exec/cpu-common.h"
+#include "hw/core/cpu.h"
 #include "virtio-hballoon-internal.h"
 #include "trace.h"
+
+/* What is discarded at once. A reset waits for that, some milliseconds. */
+#define PIECE (32 * MiB)
 
 /* The node that @mr is the memory of; there is one. */
 static VirtIOHBalloonNode *node_of(const VirtIOHBalloon *hb,
@@ -60,6 +66,51 @@ int virtio_hballoon_discard(const VirtIOHBalloonNode *n,
 {
     trace_virtio_hballoon_discard(n->id, r->addr, r->len);
     return ram_block_discard_range(n->mr->ram_block, r->addr, r->len);
+}
+
+/* Discards @r piecemeal. Returns 0, -errno, or -ECANCELED if dropped. */
+static int discard_in_pieces(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
+                             struct virtio_hballoon_range r)
+{
+    while (r.len) {
+        struct virtio_hballoon_range piece = { r.addr, MIN(r.len, PIECE) };
+        int ret;
+
+        if (qatomic_read(&hb->dropped)) {
+            return -ECANCELED;
+        }
+        ret = virtio_hballoon_discard(n, &piece);
+        if (ret) {
+            return ret;
+        }
+        r.addr += piece.len;
+        r.len -= piece.len;
+    }
+    return 0;
+}
+
+int virtio_hballoon_discard_unlocked(VirtIOHBalloon *hb,
+                                     const VirtIOHBalloonNode *n,
+                                     const struct virtio_hballoon_range *r,
+                                     uint32_t nr)
+{
+    /* Without an eventfd a processor is here, in the middle of an access. */
+    bool unlock = !current_cpu;
+    int ret = 0;
+    uint32_t i;
+
+    qemu_mutex_lock(&hb->discard_lock);
+    if (unlock) {
+        bql_unlock();
+    }
+    for (i = 0; i < nr && !ret; i++) {
+        ret = discard_in_pieces(hb, n, r[i]);
+    }
+    qemu_mutex_unlock(&hb->discard_lock);
+    if (unlock) {
+        bql_lock();
+    }
+    return hb->elem ? ret : -ECANCELED;
 }
 
 void virtio_hballoon_tell_discarded(VirtIOHBalloon *hb,

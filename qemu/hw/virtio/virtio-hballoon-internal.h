@@ -25,6 +25,16 @@ void virtio_hballoon_send_changed(VirtIOHBalloon *hb);
 int virtio_hballoon_discard(const VirtIOHBalloonNode *n,
                             const struct virtio_hballoon_range *r);
 
+/*
+ * The same for @nr ranges of the request that is being executed, with the big
+ * lock released for that time, so that processors can run. What it protects may
+ * have changed then, save targets. -ECANCELED: the request has been dropped.
+ */
+int virtio_hballoon_discard_unlocked(VirtIOHBalloon *hb,
+                                     const VirtIOHBalloonNode *n,
+                                     const struct virtio_hballoon_range *r,
+                                     uint32_t nr);
+
 /* Tell those who map memory that they must not use this any more... */
 void virtio_hballoon_tell_discarded(VirtIOHBalloon *hb,
                                     const VirtIOHBalloonNode *n,
@@ -42,6 +52,9 @@ void virtio_hballoon_init_discard_class(ObjectClass *klass);
 void virtio_hballoon_handle_request(VirtIODevice *vdev, VirtQueue *vq);
 void virtio_hballoon_handle_status(VirtIODevice *vdev, VirtQueue *vq);
 void virtio_hballoon_handle_reporting(VirtIODevice *vdev, VirtQueue *vq);
+
+/* Nothing is discarded for the element being executed once this returns. */
+void virtio_hballoon_drop_element(VirtIOHBalloon *hb);
 
 /* virtio-hballoon-migration.c */
 void virtio_hballoon_watch_migration(VirtIOHBalloon *hb, bool watch);

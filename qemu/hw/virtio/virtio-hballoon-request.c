@@ -44,60 +44,62 @@ static bool resolve(const VirtIOHBalloonNode *n,
     return ok;
 }
 
-static void unmark_all(VirtIOHBalloonNode *n,
-                       const struct virtio_hballoon_range *r, uint32_t nr,
-                       bool held)
+static void mark_all(VirtIOHBalloonNode *n,
+                     const struct virtio_hballoon_range *r, uint32_t nr,
+                     bool held)
 {
     while (nr-- > 0) {
-        hballoon_pages_mark(&n->pages, &r[nr], !held);
+        hballoon_pages_mark(&n->pages, &r[nr], held);
     }
 }
 
-/* Discard ranges that are marked as held. On failure none is held. */
+/*
+ * Discard ranges of which nothing is held, then hold them. On failure, or if
+ * the request was dropped meanwhile, nothing is held: as this may take long,
+ * it is done without the big lock.
+ */
 static uint32_t inflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
                         struct virtio_hballoon_range *r, uint32_t nr)
 {
     uint32_t i;
 
     nr = hballoon_ranges_join(r, nr);
-    for (i = 0; i < nr; i++) {
-        if (virtio_hballoon_discard(n, &r[i])) {
-            unmark_all(n, r, nr, true);
-            return VIRTIO_HBALLOON_RESP_FAILED;
-        }
+    if (virtio_hballoon_discard_unlocked(hb, n, r, nr)) {
+        return VIRTIO_HBALLOON_RESP_FAILED;
     }
+    mark_all(n, r, nr, true);
     for (i = 0; i < nr; i++) {
         virtio_hballoon_tell_discarded(hb, n, &r[i]);
     }
     return VIRTIO_HBALLOON_RESP_OK;
 }
 
-/* Announce ranges that are no longer held. On failure all are held. */
+/* Ranges cease to be held. On failure all are held. */
 static uint32_t deflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
                         struct virtio_hballoon_range *r, uint32_t nr)
 {
     uint32_t i;
 
     nr = hballoon_ranges_join(r, nr);
+    mark_all(n, r, nr, false);
     for (i = 0; i < nr; i++) {
         if (virtio_hballoon_tell_populated(hb, n, &r[i])) {
             while (i-- > 0) {
                 virtio_hballoon_tell_discarded(hb, n, &r[i]);
                 virtio_hballoon_discard(n, &r[i]);
             }
-            unmark_all(n, r, nr, false);
+            mark_all(n, r, nr, true);
             return VIRTIO_HBALLOON_RESP_FAILED;
         }
     }
     return VIRTIO_HBALLOON_RESP_OK;
 }
 
-/* The first range is marked as held, the second as not. On failure reversed. */
+/* The first range becomes held, the second ceases to be. */
 static uint32_t exchange(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
                          struct virtio_hballoon_range *r)
 {
     if (inflate(hb, n, r, 1) != VIRTIO_HBALLOON_RESP_OK) {
-        hballoon_pages_mark(&n->pages, r + 1, true);
         return VIRTIO_HBALLOON_RESP_FAILED;
     }
     if (deflate(hb, n, r + 1, 1) != VIRTIO_HBALLOON_RESP_OK) {
@@ -111,53 +113,56 @@ static uint32_t exchange(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
     return VIRTIO_HBALLOON_RESP_OK;
 }
 
+/* May the ranges become held, or cease to be: each page, and only once? */
+static bool may_mark(VirtIOHBalloonNode *n,
+                     const struct virtio_hballoon_range *r, uint32_t nr,
+                     bool held)
+{
+    if (!hballoon_pages_mark_all(&n->pages, r, nr, held)) {
+        return false;
+    }
+    mark_all(n, r, nr, !held);
+    return true;
+}
+
 /*
- * Execute a request whose @nr ranges are resolved. Returns what to answer, or
- * -1 if the request breaks the protocol, with nothing done.
+ * Execute a request for @bytes whose @nr ranges are resolved. Returns what to
+ * answer, or -1 if the request breaks the protocol, with nothing done.
  */
 static int execute(VirtIOHBalloon *hb, VirtIOHBalloonNode *n, uint16_t type,
-                   bool oom, uint32_t nr)
+                   bool oom, uint32_t nr, uint64_t bytes)
 {
     struct virtio_hballoon_range *r = hb->range;
-    bool held = type != VIRTIO_HBALLOON_REQ_DEFLATE;
-    uint32_t nr_give = type == VIRTIO_HBALLOON_REQ_EXCHANGE ? 1 : nr;
-    uint32_t status;
+    uint64_t actual = virtio_hballoon_actual(n);
 
-    if (type == VIRTIO_HBALLOON_REQ_EXCHANGE &&
-        (r[0].len != r[1].len ||
-         !hballoon_pages_all(&n->pages, r[1].addr, r[1].len, true))) {
-        return -1;
-    }
-    if (!hballoon_pages_mark_all(&n->pages, r, nr_give, held)) {
-        return -1;
-    }
     if (type == VIRTIO_HBALLOON_REQ_EXCHANGE) {
-        hballoon_pages_mark(&n->pages, r + 1, false);
+        if (r[0].len != r[1].len || !may_mark(n, r, 1, true) ||
+            !may_mark(n, r + 1, 1, false)) {
+            return -1;
+        }
+    } else if (!may_mark(n, r, nr, type == VIRTIO_HBALLOON_REQ_INFLATE)) {
+        return -1;
     }
 
     if (virtio_hballoon_busy()) {
-        status = VIRTIO_HBALLOON_RESP_BUSY;
-    } else if ((type == VIRTIO_HBALLOON_REQ_INFLATE &&
-                virtio_hballoon_actual(n) < n->target) ||
-               (type == VIRTIO_HBALLOON_REQ_DEFLATE && !oom &&
-                virtio_hballoon_actual(n) > n->target)) {
-        status = VIRTIO_HBALLOON_RESP_REFUSED;
-    } else if (type == VIRTIO_HBALLOON_REQ_INFLATE) {
-        return inflate(hb, n, r, nr);
-    } else if (type == VIRTIO_HBALLOON_REQ_DEFLATE) {
-        return deflate(hb, n, r, nr);
-    } else {
+        return VIRTIO_HBALLOON_RESP_BUSY;
+    }
+    switch (type) {
+    case VIRTIO_HBALLOON_REQ_INFLATE:
+        return actual < n->target + bytes ? VIRTIO_HBALLOON_RESP_REFUSED
+                                          : inflate(hb, n, r, nr);
+    case VIRTIO_HBALLOON_REQ_DEFLATE:
+        return actual + bytes > n->target && !oom
+               ? VIRTIO_HBALLOON_RESP_REFUSED : deflate(hb, n, r, nr);
+    default:
         return exchange(hb, n, r);
     }
-
-    if (type == VIRTIO_HBALLOON_REQ_EXCHANGE) {
-        hballoon_pages_mark(&n->pages, r + 1, true);
-    }
-    unmark_all(n, r, nr_give, held);
-    return status;
 }
 
-/* Execute one element. False if it breaks the protocol, and the device. */
+/*
+ * Execute one element, unless it is dropped meanwhile. False if it breaks the
+ * protocol, and the device.
+ */
 static bool handle_request(VirtIOHBalloon *hb, VirtQueueElement *elem)
 {
     VirtIODevice *vdev = VIRTIO_DEVICE(hb);
@@ -213,7 +218,11 @@ static bool handle_request(VirtIOHBalloon *hb, VirtQueueElement *elem)
         bytes += r[i].len;
     }
     trace_virtio_hballoon_request(type, n->id, nr, bytes);
-    status = execute(hb, n, type, flags & VIRTIO_HBALLOON_REQ_FLAG_OOM, nr);
+    status = execute(hb, n, type, flags & VIRTIO_HBALLOON_REQ_FLAG_OOM, nr,
+                     bytes);
+    if (!hb->elem) {
+        return true;
+    }
     if (status < 0) {
         virtio_error(vdev, "hballoon: request of type %u for memory of node %u"
                      " that is in that state already, or named twice", type,
@@ -231,20 +240,55 @@ static bool handle_request(VirtIOHBalloon *hb, VirtQueueElement *elem)
     return true;
 }
 
+/*
+ * The next element of a queue whose elements are executed in part without the
+ * big lock; NULL if there is none. It is @hb->elem until it has been answered,
+ * or dropped by a reset.
+ */
+static VirtQueueElement *pop(VirtIOHBalloon *hb, VirtQueue *vq)
+{
+    hb->elem = virtqueue_pop(vq, sizeof(*hb->elem));
+    hb->elem_vq = vq;
+    qatomic_set(&hb->dropped, false);
+    return hb->elem;
+}
+
+void virtio_hballoon_drop_element(VirtIOHBalloon *hb)
+{
+    if (!hb->elem) {
+        return;
+    }
+    qatomic_set(&hb->dropped, true);
+    /* Wait for the discard under way: then the guest may use the memory. */
+    qemu_mutex_lock(&hb->discard_lock);
+    qemu_mutex_unlock(&hb->discard_lock);
+    virtqueue_detach_element(hb->elem_vq, hb->elem, 0);
+    hb->elem = NULL;
+}
+
 void virtio_hballoon_handle_request(VirtIODevice *vdev, VirtQueue *vq)
 {
     VirtIOHBalloon *hb = VIRTIO_HBALLOON(vdev);
     VirtQueueElement *elem;
 
-    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
-        if (!handle_request(hb, elem)) {
+    /* A processor that stops the device gets here, too: one at a time. */
+    if (hb->elem) {
+        return;
+    }
+    while ((elem = pop(hb, vq))) {
+        bool ok = handle_request(hb, elem);
+
+        if (hb->elem && ok) {
+            virtqueue_push(vq, elem, sizeof(struct virtio_hballoon_resp));
+            virtio_notify(vdev, vq);
+        } else if (hb->elem) {
             virtqueue_detach_element(vq, elem, 0);
-            g_free(elem);
+        }
+        hb->elem = NULL;
+        g_free(elem);
+        if (!ok) {
             return;
         }
-        virtqueue_push(vq, elem, sizeof(struct virtio_hballoon_resp));
-        virtio_notify(vdev, vq);
-        g_free(elem);
     }
 }
 
@@ -356,23 +400,25 @@ void virtio_hballoon_handle_status(VirtIODevice *vdev, VirtQueue *vq)
  * Reporting: memory that the guest does not use, but still owns
  */
 
-static void discard_reported(VirtIOHBalloon *hb, void *addr, uint64_t len)
+/* The part of a node's memory that lies at @addr here and is not held. */
+static VirtIOHBalloonNode *find_reported(VirtIOHBalloon *hb, void *addr,
+                                         struct virtio_hballoon_range *r)
 {
-    struct virtio_hballoon_range r = { .len = len };
     ram_addr_t offset;
     RAMBlock *rb = qemu_ram_block_from_host(addr, false, &offset);
     uint32_t i;
 
+    r->addr = offset;
     for (i = 0; rb && i < hb->nr_nodes; i++) {
         VirtIOHBalloonNode *n = &hb->node[i];
 
-        r.addr = offset;
-        if (n->mr->ram_block == rb && QEMU_IS_ALIGNED(offset | len, PAGE) &&
-            offset + len <= n->size &&
-            hballoon_pages_all(&n->pages, offset, len, false)) {
-            virtio_hballoon_discard(n, &r);
+        if (n->mr->ram_block == rb && QEMU_IS_ALIGNED(offset | r->len, PAGE) &&
+            offset + r->len <= n->size &&
+            hballoon_pages_all(&n->pages, offset, r->len, false)) {
+            return n;
         }
     }
+    return NULL;
 }
 
 void virtio_hballoon_handle_reporting(VirtIODevice *vdev, VirtQueue *vq)
@@ -381,16 +427,26 @@ void virtio_hballoon_handle_reporting(VirtIODevice *vdev, VirtQueue *vq)
     VirtQueueElement *elem;
     unsigned i;
 
-    while ((elem = virtqueue_pop(vq, sizeof(*elem)))) {
-        /* Memory that is in use by a passed-through device stays. */
-        if (!virtio_hballoon_busy() && !ram_block_discard_is_disabled()) {
-            for (i = 0; i < elem->in_num; i++) {
-                discard_reported(hb, elem->in_sg[i].iov_base,
-                                 elem->in_sg[i].iov_len);
+    if (hb->elem) {
+        return;
+    }
+    while ((elem = pop(hb, vq))) {
+        for (i = 0; hb->elem && i < elem->in_num; i++) {
+            struct virtio_hballoon_range r = { .len = elem->in_sg[i].iov_len };
+            VirtIOHBalloonNode *n = find_reported(hb, elem->in_sg[i].iov_base,
+                                                  &r);
+
+            /* Memory that is in use by a passed-through device stays. */
+            if (n && !virtio_hballoon_busy() &&
+                !ram_block_discard_is_disabled()) {
+                virtio_hballoon_discard_unlocked(hb, n, &r, 1);
             }
         }
-        virtqueue_push(vq, elem, 0);
-        virtio_notify(vdev, vq);
+        if (hb->elem) {
+            virtqueue_push(vq, elem, 0);
+            virtio_notify(vdev, vq);
+        }
+        hb->elem = NULL;
         g_free(elem);
     }
 }

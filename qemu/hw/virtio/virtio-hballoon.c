@@ -170,6 +170,7 @@ static void reset(VirtIODevice *vdev)
     bool changed = false;
     uint32_t i;
 
+    virtio_hballoon_drop_element(hb);
     for (i = 0; i < hb->nr_nodes; i++) {
         VirtIOHBalloonNode *n = &hb->node[i];
         struct virtio_hballoon_range run;
@@ -188,6 +189,16 @@ static void reset(VirtIODevice *vdev)
     }
     if (changed) {
         virtio_hballoon_send_changed(hb);
+    }
+}
+
+/* The driver takes a queue back: no answer goes there any more. */
+static void queue_reset(VirtIODevice *vdev, uint32_t index)
+{
+    VirtIOHBalloon *hb = VIRTIO_HBALLOON(vdev);
+
+    if (hb->elem && hb->elem_vq == virtio_get_queue(vdev, index)) {
+        virtio_hballoon_drop_element(hb);
     }
 }
 
@@ -445,6 +456,7 @@ static void realize(DeviceState *dev, Error **errp)
         return;
     }
 
+    qemu_mutex_init(&hb->discard_lock);
     QLIST_INIT(&hb->listeners);
     set_managers(hb, RAM_DISCARD_MANAGER(hb));
     virtio_init(vdev, VIRTIO_ID_HBALLOON,
@@ -485,6 +497,7 @@ static void unrealize(DeviceState *dev)
     virtio_cleanup(vdev);
     set_managers(hb, NULL);
     ram_block_coordinated_discard_require(false);
+    qemu_mutex_destroy(&hb->discard_lock);
     free_nodes(hb);
 }
 
@@ -511,6 +524,7 @@ static void class_init(ObjectClass *klass, void *data)
     vdc->realize = realize;
     vdc->unrealize = unrealize;
     vdc->reset = reset;
+    vdc->queue_reset = queue_reset;
     vdc->get_config = get_config;
     vdc->get_features = get_features;
     vdc->vmsd = &vmstate_virtio_hballoon_device;

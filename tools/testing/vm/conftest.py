@@ -32,6 +32,7 @@ LONG = (
     "test_processors_come_and_go[debug", "test_system_reset[debug",
     "test_migration_in_mid_resize[debug", "test_failed_migration_goes_on[debug",
     "test_snapshot[debug", "test_host_memory_is_given_back[debug",
+    "test_unbind_in_mid_inflate[debug",
     "test_shortfall_has_a_reason[debug", "test_no_process_dies_for_held_memory[debug",
     "test_in_kernel.py::test_kselftest[debug",
     "test_numa_migration_keeps_the_data[debug", "test_moves_while_it_works[off",

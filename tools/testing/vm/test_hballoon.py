@@ -273,6 +273,28 @@ def test_unbind_gives_all_back(balloon):
         vm.wait_for("the new driver", lambda: vm.actual() == target)
 
 
+def test_unbind_in_mid_inflate(balloon):
+    """A reset drops what is under way: nothing is discarded after it."""
+    with balloon(smp=2, memfd=True) as vm:
+        before = vm.meminfo()
+        vm.sh("basename $(ls -d /sys/bus/virtio/drivers/virtio_hballoon/virtio*)"
+              " > /tmp/dev")
+        for _ in range(4):
+            # Used memory, which takes the host some time.
+            vm.fill(1, 600)
+            vm.drop(1)
+            vm.set(None, SMALL, wait=False)
+            assert vm.sh(
+                "cat /tmp/dev > /sys/bus/virtio/drivers/virtio_hballoon/unbind\n"
+                "memtool keep 600 1 1") == "0\n"
+            assert vm.meminfo() == before
+            assert vm.actual() == vm.size
+            vm.sh("cat /tmp/dev > /sys/bus/virtio/drivers/virtio_hballoon/bind")
+            vm.wait_for("the new driver", lambda: vm.actual()[1] == SMALL)
+            vm.resize(None, vm.size[1])
+        assert vm.meminfo() == before
+
+
 def test_boots_into_its_target(balloon, debug):
     """A guest declared large starts small."""
     target = [(350 if debug else 160) * MIB, 256 * MIB]

@@ -17,6 +17,7 @@
 #include "qapi/qapi-types-hballoon.h"
 #include "qemu/notify.h"
 #include "qemu/queue.h"
+#include "qemu/thread.h"
 #include "qom/object.h"
 
 #define TYPE_VIRTIO_HBALLOON "virtio-hballoon"
@@ -57,6 +58,16 @@ struct VirtIOHBalloon {
     uint64_t generation;        /* the newest of all nodes */
     uint64_t stats_seq;         /* changes when the driver shall send some */
     QEMUTimer *stats_timer;
+
+    /*
+     * What is being executed, of the queue of requests or of reporting. The
+     * main loop executes it, without the big lock while it discards memory; a
+     * reset may come from a processor in that time, and drops it.
+     */
+    VirtQueueElement *elem;
+    VirtQueue *elem_vq;
+    bool dropped;               /* atomic: discard no more */
+    QemuMutex discard_lock;     /* held, after the big lock, to discard */
 
     /* A request's ranges: checked, used and dropped before the next one. */
     struct virtio_hballoon_range range[VIRTIO_HBALLOON_MAX_RANGES];
