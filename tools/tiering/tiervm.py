@@ -100,6 +100,7 @@ class Machine:
     realtime: bool = False            # an idle guest sleeps instead of skipping
     pmu: bool = False                 # performance counters and PEBS
     memfd: bool = False               # memory in a memfd instead of anonymous
+    cpu: str = ""                     # more properties of the CPU
     # An HBalloon device with id hb0 and these properties; None: no device.
     hballoon: Optional[str] = None
 
@@ -145,6 +146,8 @@ class Machine:
         if self.timing != "off":
             # String instructions are slow under -icount: keep Linux off them.
             cpu += ",erms=off,fsrm=off,fast-string=off"
+        if self.cpu:
+            cpu += f",{self.cpu}"
         args = ["-nodefaults", "-no-reboot", "-no-user-config",
                 "-machine", "q35,hmat=on", "-cpu", cpu,
                 "-m", f"{self.fast + self.slow}M", "-smp", str(self.smp)]

@@ -29,8 +29,8 @@ def test_rates(rows, device):
     """Each device has its rates, and they are possible."""
     for metric in ("inflate_untouched_gibs", "inflate_touched_gibs",
                    "deflate_touch_gibs", "stream_idle_gibs"):
-        value, = rows[device, metric]
-        assert 0 < value < 1000
+        assert rows[device, metric]
+        assert all(0 < value < 1000 for value in rows[device, metric])
     pieces = rows.get((device, "inflate_fragmented_gibs"), [])
     assert len(pieces) == (0 if device == "virtio_mem" else
                            len(resize.HOLES_KIB))
