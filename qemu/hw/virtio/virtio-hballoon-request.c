@@ -243,7 +243,8 @@ static bool handle_request(VirtIOHBalloon *hb, VirtQueueElement *elem)
 /*
  * The next element of a queue whose elements are executed in part without the
  * big lock; NULL if there is none. It is @hb->elem until it has been answered,
- * or dropped by a reset.
+ * or dropped: by a reset, or because a processor has unplugged the device, of
+ * which only the memory of @hb is left then.
  */
 static VirtQueueElement *pop(VirtIOHBalloon *hb, VirtQueue *vq)
 {
@@ -251,6 +252,23 @@ static VirtQueueElement *pop(VirtIOHBalloon *hb, VirtQueue *vq)
     hb->elem_vq = vq;
     qatomic_set(&hb->dropped, false);
     return hb->elem;
+}
+
+/* The element has been executed. False if it was dropped, and the queue with it. */
+static bool finish(VirtIOHBalloon *hb, VirtQueueElement *elem, bool ok,
+                   unsigned len)
+{
+    bool there = hb->elem;
+
+    if (there && ok) {
+        virtqueue_push(hb->elem_vq, elem, len);
+        virtio_notify(VIRTIO_DEVICE(hb), hb->elem_vq);
+    } else if (there) {
+        virtqueue_detach_element(hb->elem_vq, elem, 0);
+    }
+    hb->elem = NULL;
+    g_free(elem);
+    return there && ok;
 }
 
 void virtio_hballoon_drop_element(VirtIOHBalloon *hb)
@@ -275,21 +293,12 @@ void virtio_hballoon_handle_request(VirtIODevice *vdev, VirtQueue *vq)
     if (hb->elem) {
         return;
     }
-    while ((elem = pop(hb, vq))) {
-        bool ok = handle_request(hb, elem);
-
-        if (hb->elem && ok) {
-            virtqueue_push(vq, elem, sizeof(struct virtio_hballoon_resp));
-            virtio_notify(vdev, vq);
-        } else if (hb->elem) {
-            virtqueue_detach_element(vq, elem, 0);
-        }
-        hb->elem = NULL;
-        g_free(elem);
-        if (!ok) {
-            return;
-        }
-    }
+    object_ref(OBJECT(hb));
+    do {
+        elem = pop(hb, vq);
+    } while (elem && finish(hb, elem, handle_request(hb, elem),
+                            sizeof(struct virtio_hballoon_resp)));
+    object_unref(OBJECT(hb));
 }
 
 /*
@@ -430,7 +439,9 @@ void virtio_hballoon_handle_reporting(VirtIODevice *vdev, VirtQueue *vq)
     if (hb->elem) {
         return;
     }
-    while ((elem = pop(hb, vq))) {
+    object_ref(OBJECT(hb));
+    do {
+        elem = pop(hb, vq);
         for (i = 0; hb->elem && i < elem->in_num; i++) {
             struct virtio_hballoon_range r = { .len = elem->in_sg[i].iov_len };
             VirtIOHBalloonNode *n = find_reported(hb, elem->in_sg[i].iov_base,
@@ -442,11 +453,6 @@ void virtio_hballoon_handle_reporting(VirtIODevice *vdev, VirtQueue *vq)
                 virtio_hballoon_discard_unlocked(hb, n, &r, 1);
             }
         }
-        if (hb->elem) {
-            virtqueue_push(vq, elem, 0);
-            virtio_notify(vdev, vq);
-        }
-        hb->elem = NULL;
-        g_free(elem);
-    }
+    } while (elem && finish(hb, elem, true, 0));
+    object_unref(OBJECT(hb));
 }

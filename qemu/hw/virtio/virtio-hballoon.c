@@ -486,6 +486,7 @@ static void unrealize(DeviceState *dev)
     VirtIOHBalloon *hb = VIRTIO_HBALLOON(dev);
 
     QLIST_REMOVE(hb, next);
+    virtio_hballoon_drop_element(hb);
     virtio_hballoon_watch_migration(hb, false);
     timer_free(hb->stats_timer);
     hb->stats_timer = NULL;
