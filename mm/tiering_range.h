@@ -269,6 +269,7 @@ struct hpl_candidate {
  * struct hpl_costs - what the policy weighs
  * @nr_free: free pages of the fast nodes that promotion may use
  * @nr_short: pages that must become free before it may use any
+ * @nr_wanted: of these, pages that are to become free in any case
  * @nr_budget: pages to promote at most
  * @evidence: what the hits are
  * @interval_us: for HPL_BITS, the sampling interval, as measured
@@ -277,6 +278,7 @@ struct hpl_candidate {
 struct hpl_costs {
 	unsigned long nr_free;
 	unsigned long nr_short;
+	unsigned long nr_wanted;
 	unsigned long nr_budget;
 	enum hpl_evidence evidence;
 	unsigned int interval_us;
@@ -336,6 +338,7 @@ struct hpl_mm {
  * @overhead_permille: CPU time for sampling and classification, in 1/1000 of
  *	the time of all online CPUs
  * @migrate_mbps: MiB per second that are promoted at most
+ * @headroom_permille: share of fast memory that is kept free
  * @max_ranges: ranges per process at most
  * @exchange: pages change places, instead of moving to free ones
  *
@@ -345,6 +348,7 @@ struct hpl_knobs {
 	unsigned int epoch_ms;
 	unsigned int overhead_permille;
 	unsigned int migrate_mbps;
+	unsigned int headroom_permille;
 	unsigned int max_ranges;
 	bool exchange;
 };

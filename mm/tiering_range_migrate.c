@@ -243,14 +243,19 @@ static int isolate_test(unsigned long start, unsigned long end,
 }
 
 /*
- * Free pages of a zone above its high watermark, so that kswapd sleeps on; less
- * than none if there are too few.
+ * Free pages of a zone above its high watermark, so that kswapd sleeps on, and
+ * above the headroom; less than none if there are too few.
  */
 static long zone_spare(struct zone *zone)
 {
 	long free = zone_page_state(zone, NR_FREE_PAGES);
+	unsigned long headroom = 0;
 
-	return free - (long)(high_wmark_pages(zone) +
+	if (node_is_toptier(zone_to_nid(zone)))
+		headroom = mult_frac(zone_managed_pages(zone),
+				     READ_ONCE(hpl_knobs.headroom_permille),
+				     1000);
+	return free - (long)(high_wmark_pages(zone) + headroom +
 			     zone->lowmem_reserve[ZONE_MOVABLE]);
 }
 
@@ -732,7 +737,7 @@ void hpl_migrate_stop(void)
 /**
  * hpl_fast_free - free memory on fast nodes that promotion may use
  *
- * Return: pages above the high watermarks.
+ * Return: pages above the high watermarks and the headroom.
  */
 unsigned long hpl_fast_free(void)
 {
@@ -748,7 +753,8 @@ unsigned long hpl_fast_free(void)
 /**
  * hpl_fast_short - how much fast nodes lack before promotion may use any
  *
- * Return: pages below the high watermark, of the nodes that have none above.
+ * Return: pages below the high watermark and the headroom, of the nodes that have
+ * none above.
  */
 unsigned long hpl_fast_short(void)
 {

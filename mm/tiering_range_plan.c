@@ -334,6 +334,8 @@ void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 		.page_ns = page_ns,
 	};
 
+	if (READ_ONCE(hpl_knobs.headroom_permille))
+		costs.nr_wanted = hpl_fast_short();
 	*plan = (struct hpl_plan){};
 	if (evidence == HPL_EVENTS)
 		alone.nr_slow = find_spots(mms, e);

@@ -259,7 +259,7 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 
 	for (i = 0; i < nr; i++)
 		c[i].heat = heat(&c[i], costs);
-	if (!any_pays(c, nr, alone, costs))
+	if (!costs->nr_wanted && !any_pays(c, nr, alone, costs))
 		return 0;
 	sort(c, nr, sizeof(*c), by_heat, NULL);
 	budget -= plan_alone(c, nr, alone, &free, budget, costs);
@@ -295,8 +295,8 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 		}
 	}
 	n = costs->nr_budget - budget;
-	if (!free && n)
-		make_up(c, nr, min(costs->nr_short, n * HPL_MAKE_UP_MAX));
+	make_up(c, nr, max(min(costs->nr_short, n * HPL_MAKE_UP_MAX),
+			   min(costs->nr_wanted, costs->nr_budget)));
 	return n;
 }
 

@@ -62,6 +62,8 @@ HPL_KNOB(epoch_ms, 10, 60000);
 HPL_KNOB(overhead_permille, 1, 1000);
 /* 1 TiB/s: far above any memory. */
 HPL_KNOB(migrate_mbps, 1, 1024 * 1024);
+/* With more than half of it, there is no use in fast memory. */
+HPL_KNOB(headroom_permille, 0, 500);
 /* At 128 bytes each, 64 Ki ranges are 8 MiB a process. */
 HPL_KNOB(max_ranges, 16, 65536);
 
@@ -156,6 +158,7 @@ static struct attribute *hpl_attrs[] = {
 	&knob_epoch_ms.attr.attr,
 	&knob_overhead_permille.attr.attr,
 	&knob_migrate_mbps.attr.attr,
+	&knob_headroom_permille.attr.attr,
 	&migrate_method_attr.attr,
 	&knob_max_ranges.attr.attr,
 	NULL

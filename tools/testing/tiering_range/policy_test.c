@@ -70,11 +70,20 @@ static void policy_makes_up_for_what_is_short(void)
 	costs.nr_budget = 10;
 	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 10);
 	EXPECT_EQ(of(c, 2, 0)->nr_demote, 90);
-	/* Nor is there a need if nothing is promoted. */
+	/* Nor is there a need if nothing is promoted... */
 	c[0] = cand(0, 100, 0, 1000);
 	c[1] = cand(1, 100, 0, 0);
 	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 0);
 	EXPECT_EQ(of(c, 2, 0)->nr_demote, 0);
+	/* ...but for headroom, within the budget. */
+	costs.nr_wanted = 300;
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 0);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 10);
+	c[0] = cand(0, 100, 0, 1000);
+	c[1] = cand(1, 100, 0, 0);
+	costs.nr_budget = 1000;
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 0);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 300);
 }
 
 /* @nr pages with @hits each, in an exposure of 3 s. */

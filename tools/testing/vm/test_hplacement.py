@@ -133,6 +133,29 @@ def test_overhead_is_within_its_budget(guest, gups, permille):
     assert 0.3 * permille < share * 1000 < 1.2 * permille
 
 
+def test_headroom_stays_free(guest, gups):
+    """The coldest pages make way for a tenth of the fast node."""
+    free = "awk '/MemFree/ { print $4 }' /sys/devices/system/node/node0/meminfo"
+    result = guest(f"""
+        echo 100 > /sys/kernel/mm/hplacement/headroom_permille
+        {GUPS} --rounds 100000 > /dev/null &
+        until [ "$(cat /sys/kernel/mm/hplacement/enabled)" = 1 ]; do
+            sleep 0.1
+        done
+        echo before $({free})
+        n=0
+        until [ $({free}) -gt 25000 ]; do
+            n=$((n + 1))
+            [ $n -lt 300 ] || {{ echo "free: $({free})"; exit 1; }}
+            sleep 0.1
+        done
+        echo after $({free})
+        kill $!
+        {COUNTERS}""", files=gups, timing=QUICK)
+    assert int(re.search(r"^before (\d+)", result.text, re.M)[1]) < 22000
+    assert counters(result.text)["demote_done_anon"] > 1000
+
+
 def test_tracepoints_tell_what_the_counters_count(guest, gups):
     """Each epoch and each batch of moves is traced."""
     result = guest(f"""

@@ -48,6 +48,7 @@ TEST_F(files, belong_to_root_alone)
 		{ "enabled", 0600 }, { "sample_source", 0600 },
 		{ "sample_source_in_use", 0400 }, { "epoch_ms", 0600 },
 		{ "overhead_permille", 0600 }, { "migrate_mbps", 0600 },
+		{ "headroom_permille", 0600 },
 		{ "max_ranges", 0600 }, { "migrate_method", 0600 },
 	};
 	struct dirent *d;
@@ -105,6 +106,8 @@ TEST_F(files, accept_their_bounds_only)
 		{ "epoch_ms", "10", "60000", "9", "60001" },
 		{ "overhead_permille", "1", "1000", "0", "1001" },
 		{ "migrate_mbps", "1", "1048576", "0", "1048577" },
+		/* Nothing is below 0. */
+		{ "headroom_permille", "0", "500", "501", "1000" },
 		{ "max_ranges", "16", "65536", "15", "65537" },
 	};
 	static const char * const nonsense[] = { "abc", " ", "-1", "1 2", "1.5",

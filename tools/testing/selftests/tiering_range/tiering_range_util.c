@@ -404,6 +404,7 @@ void defaults(void)
 	set_knob("epoch_ms", "100");
 	set_knob("overhead_permille", "10");
 	set_knob("migrate_mbps", "256");
+	set_knob("headroom_permille", "0");
 	set_knob("max_ranges", "1024");
 	set_knob("migrate_method", "migrate");
 	set_knob("sample_source", "auto");
