@@ -145,7 +145,7 @@ echo "fast_free pages=$(awk '$1 == "nr_free_pages" { print $2 }' \\
 # Says what has been counted; $1: when.
 FIGURES = """
 {
-    grep -E '^(numa_|pgpromote|pgdemote|pgmigrate|hpl_)' /proc/vmstat
+    grep -E '^(numa_|pgpromote|pgdemote|pgmigrate|hpl_|tier_)' /proc/vmstat
     awk '$1 == "cpu" { print "system_ticks", $4 + $7 + $8 }' /proc/stat
 } | sed "s/^/vmstat $1 /"
 """

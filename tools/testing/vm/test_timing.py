@@ -164,7 +164,7 @@ def test_intervals_add_up(guest, latency, tmp_path):
         # The rest are the kernel's, which clears pages, and before that boots.
         if paged[row["time_ns"]] > 50000:
             busy += 1
-            assert paged[row["time_ns"]] > 0.75 * counted
+            assert paged[row["time_ns"]] > 0.65 * counted
     assert busy >= 2
     assert sum(paged.values()) > 0.9 * 300000
 
