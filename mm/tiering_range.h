@@ -285,6 +285,9 @@ struct hpl_costs {
 	unsigned int page_ns;
 };
 
+bool hpl_policy_ready(const struct hpl_range *r);
+struct hpl_candidate hpl_policy_candidate(const struct hpl_range *r,
+					  unsigned int owner);
 unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			      struct hpl_candidate *alone,
 			      const struct hpl_costs *costs);

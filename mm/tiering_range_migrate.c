@@ -734,6 +734,18 @@ void hpl_migrate_stop(void)
 	nodes = NULL;
 }
 
+/* What the fast nodes have of something, all together. */
+static unsigned long fast_sum(unsigned long (*of_node)(int nid))
+{
+	unsigned long sum = 0;
+	int nid;
+
+	for_each_node_state(nid, N_MEMORY)
+		if (node_is_toptier(nid))
+			sum += of_node(nid);
+	return sum;
+}
+
 /**
  * hpl_fast_free - free memory on fast nodes that promotion may use
  *
@@ -741,13 +753,7 @@ void hpl_migrate_stop(void)
  */
 unsigned long hpl_fast_free(void)
 {
-	unsigned long sum = 0;
-	int nid;
-
-	for_each_node_state(nid, N_MEMORY)
-		if (node_is_toptier(nid))
-			sum += node_spare(nid);
-	return sum;
+	return fast_sum(node_spare);
 }
 
 /**
@@ -758,13 +764,7 @@ unsigned long hpl_fast_free(void)
  */
 unsigned long hpl_fast_short(void)
 {
-	unsigned long sum = 0;
-	int nid;
-
-	for_each_node_state(nid, N_MEMORY)
-		if (node_is_toptier(nid))
-			sum += node_short(nid);
-	return sum;
+	return fast_sum(node_short);
 }
 
 /**

@@ -16,14 +16,6 @@
 #include "tiering_range_internal.h"
 #include "tiering_range.h"
 
-/*
- * A range is moved only when it has lasted this many epochs since it was split;
- * twice as many after each move in a row that moved nothing, up to 64 times. With
- * 2, the hot set of the demo was found 0.4 s later, and not better.
- */
-#define HPL_MIN_AGE		1
-#define HPL_MAX_FAILURES	6U
-
 /* An epoch's budget of pages to move is for this time at most. */
 #define HPL_MIGRATE_MS_MAX	1000U
 
@@ -102,12 +94,6 @@ unsigned int hpl_page_ns(void)
 	return page_ns;
 }
 
-/* Whether a range has lasted long enough to be moved. */
-static bool range_ready(const struct hpl_range *r)
-{
-	return r->age >= HPL_MIN_AGE << min(r->failures, HPL_MAX_FAILURES);
-}
-
 /* All ranges, or those that are @ready to be moved; returns how many. */
 static unsigned int candidates(struct hpl_candidate *c, struct list_head *mms,
 			       bool ready)
@@ -117,21 +103,9 @@ static unsigned int candidates(struct hpl_candidate *c, struct list_head *mms,
 	struct hpl_mm *hm;
 
 	list_for_each_entry(hm, mms, list) {
-		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r)) {
-			unsigned long fast = hpl_range_fast(r);
-
-			if (ready && !range_ready(r))
-				continue;
-			c[nr++] = (struct hpl_candidate){
-				.owner = owner,
-				.start = r->start,
-				.end = r->end,
-				.counts = hpl_range_sum(r),
-				.exposed = r->exposed,
-				.nr_fast = fast,
-				.nr_slow = hpl_range_resident(r) - fast,
-			};
-		}
+		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r))
+			if (!ready || hpl_policy_ready(r))
+				c[nr++] = hpl_policy_candidate(r, owner);
 		owner++;
 	}
 	return nr;
@@ -321,11 +295,13 @@ void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 		.counts.hit = hpl_sketch.least * HPL_SAMPLE_ONE,
 		.exposed = hpl_sketch.exposed + hpl_sketch.exposed_before,
 	};
+	unsigned long nr_short = hpl_fast_short();
 	struct hpl_costs costs = {
 		.nr_free = hpl_fast_free(),
 		/* Pages that change places need no free ones. */
-		.nr_short = READ_ONCE(hpl_knobs.exchange) ? 0 :
-							    hpl_fast_short(),
+		.nr_short = READ_ONCE(hpl_knobs.exchange) ? 0 : nr_short,
+		.nr_wanted = READ_ONCE(hpl_knobs.headroom_permille) ? nr_short :
+								      0,
 		.nr_budget = quiet ? 0 :
 			     (unsigned long)READ_ONCE(hpl_knobs.migrate_mbps) *
 			     (SZ_1M >> PAGE_SHIFT) * ms / MSEC_PER_SEC,
@@ -334,8 +310,6 @@ void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 		.page_ns = page_ns,
 	};
 
-	if (READ_ONCE(hpl_knobs.headroom_permille))
-		costs.nr_wanted = hpl_fast_short();
 	*plan = (struct hpl_plan){};
 	if (evidence == HPL_EVENTS)
 		alone.nr_slow = find_spots(mms, e);

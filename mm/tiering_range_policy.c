@@ -11,6 +11,14 @@
 /* Ranges with fewer looks at resident pages than this move nowhere. */
 #define HPL_PLAN_MIN_SAMPLES	16
 
+/*
+ * A range is moved only when it has lasted this many epochs since it was split;
+ * twice as many after each move in a row that moved nothing, up to 64 times. With
+ * 2, the hot set of the demo was found 0.4 s later, and not better.
+ */
+#define HPL_MIN_AGE		1U
+#define HPL_MAX_FAILURES	6U
+
 /* Nor are pages worth free memory for fewer events than this. */
 #define HPL_PLAN_MIN_EVENTS	4
 
@@ -163,6 +171,31 @@ static bool worth_exchange(const struct hpl_candidate *hot,
 }
 
 /*
+ * Have the coldest ranges give up to @most pages for @hot, as far as that pays; if
+ * it is NULL, in any case. Returns how many.
+ */
+static unsigned long make_room(struct hpl_candidate *c, unsigned int nr,
+			       unsigned long most,
+			       const struct hpl_candidate *hot,
+			       const struct hpl_costs *costs)
+{
+	unsigned long left = most, n;
+	struct hpl_candidate *l;
+
+	for (l = c + nr; left && l-- > c; ) {
+		if (hot && gain_ns(hot->heat, l->heat, costs) <=
+			   2ULL * HPL_MARGIN * costs->page_ns)
+			break;
+		if (!evident(l))
+			continue;
+		n = min(left, l->nr_fast - l->nr_demote);
+		l->nr_demote += n;
+		left -= n;
+	}
+	return most - left;
+}
+
+/*
  * Pages that are hot @alone take what is free, or the place of pages of the
  * coldest ranges, which may be their own. That they are hotter has been tested.
  * At most @most; returns how many.
@@ -172,8 +205,7 @@ static unsigned long plan_alone(struct hpl_candidate *c, unsigned int nr,
 				unsigned long *free, unsigned long most,
 				const struct hpl_costs *costs)
 {
-	unsigned long left = alone ? min(alone->nr_slow, most) : 0, n;
-	struct hpl_candidate *l;
+	unsigned long left = alone ? min(alone->nr_slow, most) : 0;
 
 	if (!left)
 		return 0;
@@ -184,34 +216,8 @@ static unsigned long plan_alone(struct hpl_candidate *c, unsigned int nr,
 		*free -= alone->nr_promote;
 		left -= alone->nr_promote;
 	}
-	for (l = c + nr; left && l-- > c; ) {
-		if (gain_ns(alone->heat, l->heat, costs) <=
-		    2ULL * HPL_MARGIN * costs->page_ns)
-			break;
-		if (!evident(l))
-			continue;
-		n = min(left, l->nr_fast);
-		l->nr_demote += n;
-		alone->nr_promote += n;
-		left -= n;
-	}
+	alone->nr_promote += make_room(c, nr, left, alone, costs);
 	return alone->nr_promote;
-}
-
-/* The coldest give @left pages more: without, nothing could be promoted. */
-static void make_up(struct hpl_candidate *c, unsigned int nr,
-		    unsigned long left)
-{
-	struct hpl_candidate *l;
-	unsigned long n;
-
-	for (l = c + nr; left && l-- > c; ) {
-		if (!evident(l))
-			continue;
-		n = min(left, l->nr_fast - l->nr_demote);
-		l->nr_demote += n;
-		left -= n;
-	}
 }
 
 /*
@@ -235,6 +241,40 @@ static bool any_pays(const struct hpl_candidate *c, unsigned int nr,
 	}
 	return gain_ns(hottest, coldest, costs) >
 	       (u64)HPL_MARGIN * costs->page_ns;
+}
+
+/**
+ * hpl_policy_ready - whether a range has lasted long enough to be moved
+ * @r: the range
+ *
+ * Return: false soon after it was split, or was moved in vain.
+ */
+bool hpl_policy_ready(const struct hpl_range *r)
+{
+	return r->age >= HPL_MIN_AGE << min(r->failures, HPL_MAX_FAILURES);
+}
+
+/**
+ * hpl_policy_candidate - a range as the policy sees it
+ * @r: the range
+ * @owner: index of its address space
+ *
+ * Return: the candidate, without a verdict.
+ */
+struct hpl_candidate hpl_policy_candidate(const struct hpl_range *r,
+					  unsigned int owner)
+{
+	unsigned long fast = hpl_range_fast(r);
+
+	return (struct hpl_candidate){
+		.owner = owner,
+		.start = r->start,
+		.end = r->end,
+		.counts = hpl_range_sum(r),
+		.exposed = r->exposed,
+		.nr_fast = fast,
+		.nr_slow = hpl_range_resident(r) - fast,
+	};
 }
 
 /**
@@ -295,8 +335,10 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 		}
 	}
 	n = costs->nr_budget - budget;
-	make_up(c, nr, max(min(costs->nr_short, n * HPL_MAKE_UP_MAX),
-			   min(costs->nr_wanted, costs->nr_budget)));
+	/* Without, nothing could be promoted. */
+	make_room(c, nr, max(min(costs->nr_short, n * HPL_MAKE_UP_MAX),
+			     min(costs->nr_wanted, costs->nr_budget)),
+		  NULL, costs);
 	return n;
 }
 

@@ -15,8 +15,6 @@
 #define MAX_PROCS	2
 #define MAX_BLOCKS	BIT(20)
 /* As mm/tiering_range.c and mm/tiering_range_sample.c have them. */
-#define MIN_AGE		1U
-#define MAX_FAILURES	6U
 #define MAX_RANGES	1024
 /* 1% of a CPU at half a microsecond a sample. */
 #define NR_SAMPLES	2000
@@ -291,21 +289,9 @@ static unsigned int candidates(struct hpl_candidate *c)
 			;
 		EXPECT(tree->nr <= tree->max);
 		w.max_ranges = max(w.max_ranges, tree->nr);
-		for (r = hpl_tree_first(tree); r; r = hpl_range_next(r)) {
-			unsigned long fast = hpl_range_fast(r);
-
-			if (r->age < MIN_AGE << min(r->failures, MAX_FAILURES))
-				continue;
-			c[nr++] = (struct hpl_candidate){
-				.owner = i,
-				.start = r->start,
-				.end = r->end,
-				.counts = hpl_range_sum(r),
-				.exposed = r->exposed,
-				.nr_fast = fast,
-				.nr_slow = hpl_range_resident(r) - fast,
-			};
-		}
+		for (r = hpl_tree_first(tree); r; r = hpl_range_next(r))
+			if (hpl_policy_ready(r))
+				c[nr++] = hpl_policy_candidate(r, i);
 	}
 	return nr;
 }
