@@ -155,6 +155,8 @@ void hpl_tree_hasten(struct hpl_tree *tree);
 void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms);
 unsigned int hpl_tree_split(struct hpl_tree *tree);
 unsigned int hpl_tree_merge(struct hpl_tree *tree);
+u64 hpl_heat_z_squared(enum hpl_evidence evidence, struct hpl_heat a,
+		       struct hpl_heat b, unsigned int least);
 bool hpl_heat_differs(enum hpl_evidence evidence, struct hpl_heat a,
 		      struct hpl_heat b, unsigned int sigma_squared);
 
