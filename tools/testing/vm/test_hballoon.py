@@ -429,8 +429,9 @@ def test_no_process_dies_for_held_memory(balloon):
         need = 500 * MIB - vm.meminfo("MemFree")[1]
         vm.sh("memtool touch 500 1")
         taken = vm.value(1, "oom_deflated")
-        # The kernel keeps some 40 MiB in reserve, and goes by 4 MiB.
-        assert need <= taken * 4096 <= need + 80 * MIB
+        # The kernel keeps 37 MiB in reserve and more on lists of its own, and
+        # goes by 4 MiB: 68 to 83 MiB beyond the need have been seen.
+        assert need <= taken * 4096 <= need + 100 * MIB
         assert vm.actual()[1] == 768 * MIB - 400 * MIB + taken * 4096
         assert "Out of memory" not in vm.sh("dmesg")
         assert vm.value(0, "oom_deflated") == 0

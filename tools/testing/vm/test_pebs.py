@@ -261,7 +261,7 @@ def test_source_is_chosen(guest, gups, has):
 def test_event_that_counts_nothing(pebs):
     """Without the timing model no load misses: abit takes over, and works."""
     result = pebs(f"""
-        {GUPS} --reverse --rounds 60 --updates 500000
+        {GUPS} --reverse --rounds 100 --updates 500000
         {IN_USE}
         {COUNTERS}""", timing="icount")
     assert in_use(result.text) == ["abit"]
