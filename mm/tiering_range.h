@@ -23,6 +23,9 @@
  */
 #define HPL_NR_SUBS		4
 
+/* Epochs of which a range knows what was new, the newest first. */
+#define HPL_NR_NEWS		3
+
 /*
  * One of so many accesses is sampled if a source counts events: about the
  * period at which others have measured 0.6% of a CPU. PEBS takes a few less, as
@@ -80,7 +83,8 @@ struct hpl_counts {
  * @failures: moves in a row that found nothing to move
  * @exposed: for HPL_EVENTS, how long accesses to it have been sampled, in
  *	1/HPL_SAMPLE_ONE ms at one of HPL_PERIOD accesses; fades as counts do
- * @news: of HPL_EVENTS, how many have come since hpl_tree_hasten()
+ * @news: of HPL_EVENTS, how many have come since hpl_tree_hasten(), before that
+ *	since the call before, and so on; fade as counts do
  * @sub: evidence about each quarter, in the order of addresses
  */
 struct hpl_range {
@@ -90,7 +94,7 @@ struct hpl_range {
 	unsigned int age;
 	unsigned int failures;
 	u32 exposed;
-	u32 news;
+	u32 news[HPL_NR_NEWS];
 	struct hpl_counts sub[HPL_NR_SUBS];
 };
 
@@ -99,7 +103,7 @@ struct hpl_range {
  * @root: ranges by address, never overlapping
  * @nr: number of ranges
  * @max: no split once @nr has reached it
- * @news_exposed: exposure of its ranges since hpl_tree_hasten()
+ * @news_exposed: exposure of its ranges while hpl_range.news came
  * @evidence: what its hits are
  * @pid: of the process whose ranges these are, for traces
  *
@@ -109,7 +113,7 @@ struct hpl_tree {
 	struct rb_root root;
 	unsigned int nr;
 	unsigned int max;
-	u32 news_exposed;
+	u32 news_exposed[HPL_NR_NEWS];
 	enum hpl_evidence evidence;
 	int pid;
 };
@@ -454,6 +458,7 @@ struct hpl_move {
 };
 
 int hpl_migrate_start(void);
+bool hpl_migrate_in_pairs(void);
 void hpl_migrate_stop(void);
 void hpl_migrate_cancel(void);
 bool hpl_mm_managed(const struct mm_struct *mm);

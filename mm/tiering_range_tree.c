@@ -43,6 +43,12 @@
 /* So few events do not reach that, even if all of them are in one quarter. */
 #define HPL_SPLIT_MIN_EVENTS	5
 
+/*
+ * What is new is sudden heat if none of its epochs has less than this share. A scan
+ * that passes by makes a range hot too, but hardly in three epochs.
+ */
+#define HPL_NEWS_SHARE		8
+
 /* Fewer samples than this on either side say too little to merge. */
 #define HPL_MERGE_MIN_SAMPLES	16
 
@@ -220,7 +226,7 @@ void hpl_tree_init(struct hpl_tree *tree, unsigned int max,
 	tree->root = RB_ROOT;
 	tree->nr = 0;
 	tree->max = max;
-	tree->news_exposed = 0;
+	memset(tree->news_exposed, 0, sizeof(tree->news_exposed));
 	tree->evidence = evidence;
 	tree->pid = 0;
 }
@@ -480,7 +486,7 @@ void hpl_range_event(struct hpl_range *r, unsigned long addr)
 	if (c->hit >= HPL_EVENTS_MAX)
 		return;
 	c->hit += HPL_SAMPLE_ONE;
-	r->news += HPL_SAMPLE_ONE;
+	r->news[0] += HPL_SAMPLE_ONE;
 }
 
 /**
@@ -494,8 +500,8 @@ void hpl_tree_expose(struct hpl_tree *tree, u32 exposed)
 
 	for (r = hpl_tree_first(tree); r; r = hpl_range_next(r))
 		r->exposed = min((u64)r->exposed + exposed, (u64)U32_MAX);
-	tree->news_exposed = min((u64)tree->news_exposed + exposed,
-				 (u64)U32_MAX);
+	tree->news_exposed[0] = min((u64)tree->news_exposed[0] + exposed,
+				    (u64)U32_MAX);
 }
 
 /**
@@ -525,46 +531,81 @@ void hpl_range_moved(struct hpl_range *r, unsigned long nr_pages, bool fast)
 	}
 }
 
+/* All of the news of @r, or 0 if they came in a burst. */
+static u64 steady_news(const struct hpl_range *r)
+{
+	u64 sum = 0, least = U32_MAX;
+	unsigned int i;
+
+	for (i = 0; i < HPL_NR_NEWS; i++) {
+		sum += r->news[i];
+		least = min(least, (u64)r->news[i]);
+	}
+	return least * HPL_NEWS_SHARE < sum ? 0 : sum;
+}
+
 /*
- * Whether @r has become hotter, by 4 sigma as for a split: there are as many
- * ranges to be mistaken about, as often.
+ * Whether @news, in @exposed, say that @r has become hotter, by 4 sigma as for a
+ * split: there are as many ranges to be mistaken about, as often.
  */
-static bool has_flared_up(const struct hpl_range *r, u32 exposed)
+static bool has_flared_up(const struct hpl_range *r, u64 news, u64 exposed)
 {
 	u64 pages = range_pages(r), hits = hpl_range_sum(r).hit;
-	struct hpl_heat now = { .hits = r->news, .looks = pages * exposed };
+	struct hpl_heat now = { .hits = news, .looks = pages * exposed };
 	struct hpl_heat before;
 
-	if (!r->news || r->exposed <= exposed || hits < r->news)
+	if (!news || r->exposed <= exposed)
 		return false;
-	before.hits = hits - r->news;
+	/* Both have been rounded down as they faded. */
+	before.hits = hits - min(hits, news);
 	before.looks = pages * (r->exposed - exposed);
 	return now.hits * (r->exposed - exposed) > before.hits * exposed &&
 	       hpl_heat_differs(HPL_EVENTS, now, before,
 				HPL_SPLIT_SIGMA_SQUARED);
 }
 
+/* Begin an epoch of news. */
+static void news_advance(u32 *news)
+{
+	memmove(news + 1, news, (HPL_NR_NEWS - 1) * sizeof(*news));
+	news[0] = 0;
+}
+
 /**
- * hpl_tree_hasten - believe at once in sudden heat
+ * hpl_tree_hasten - believe in sudden heat
  * @tree: its hits are HPL_EVENTS
  *
  * A range that was cold for seconds would have to be hot for seconds to be found
- * so. If it is surely hotter since the last call than it was before, its exposure
- * is cut, so that its heat is that since the last call.
+ * so. If it is surely hotter since some calls than it was before, its exposure is
+ * cut, so that its heat is that since then.
  */
 void hpl_tree_hasten(struct hpl_tree *tree)
 {
-	u32 exposed = tree->news_exposed;
 	struct hpl_range *r;
+	u64 exposed = 0;
+	unsigned int i;
 
+	for (i = 0; i < HPL_NR_NEWS; i++)
+		exposed += tree->news_exposed[i];
 	for (r = hpl_tree_first(tree); r; r = hpl_range_next(r)) {
-		if (has_flared_up(r, exposed))
-			r->exposed = max(div64_u64((u64)exposed *
-						   hpl_range_sum(r).hit,
-						   r->news), 1ULL);
-		r->news = 0;
+		u64 news = steady_news(r);
+
+		if (has_flared_up(r, news, exposed))
+			r->exposed = max(div64_u64(exposed *
+						   hpl_range_sum(r).hit, news),
+					 1ULL);
+		news_advance(r->news);
 	}
-	tree->news_exposed = 0;
+	news_advance(tree->news_exposed);
+}
+
+static void news_decay(u32 *news, unsigned int dt_ms)
+{
+	unsigned int i;
+
+	for (i = 0; i < HPL_NR_NEWS; i++)
+		news[i] = div64_u64((u64)news[i] * HPL_DECAY_MS,
+				    (u64)HPL_DECAY_MS + dt_ms);
 }
 
 /**
@@ -589,9 +630,11 @@ void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms)
 		}
 		r->exposed = div64_u64((u64)r->exposed * HPL_DECAY_MS,
 				       (u64)HPL_DECAY_MS + dt_ms);
+		news_decay(r->news, dt_ms);
 		if (r->age < UINT_MAX)
 			r->age++;
 	}
+	news_decay(tree->news_exposed, dt_ms);
 }
 
 /* Resident pages that a range may hold. */
@@ -644,6 +687,18 @@ static unsigned int split_point(const struct hpl_tree *tree,
 	return at;
 }
 
+/* Give @right, which has inherited from @r already, its share of the news. */
+static void news_split(struct hpl_range *r, struct hpl_range *right)
+{
+	u64 all = max(hpl_range_sum(r).hit, 1U), own = hpl_range_sum(right).hit;
+	unsigned int i;
+
+	for (i = 0; i < HPL_NR_NEWS; i++) {
+		right->news[i] = div64_u64(r->news[i] * min(own, all), all);
+		r->news[i] -= right->news[i];
+	}
+}
+
 /**
  * hpl_tree_split - split ranges whose parts differ in heat, and coarse ones
  * @tree: the tree
@@ -673,6 +728,7 @@ unsigned int hpl_tree_split(struct hpl_tree *tree)
 			break;
 		range_inherit(right, r);
 		right->exposed = r->exposed;
+		news_split(r, right);
 		range_resize(r, r->start, mid);
 		r->age = 0;
 		trace_hpl_split(tree->pid, r->start, mid, right->end);
@@ -741,7 +797,7 @@ unsigned int hpl_tree_merge(struct hpl_tree *tree)
 {
 	struct hpl_range *r = hpl_tree_first(tree), *next;
 	unsigned long coarse = coarsest(tree);
-	unsigned int nr = 0;
+	unsigned int nr = 0, i;
 
 	while (r && (next = hpl_range_next(r))) {
 		struct hpl_range left = *r;
@@ -752,6 +808,8 @@ unsigned int hpl_tree_merge(struct hpl_tree *tree)
 		}
 		trace_hpl_merge(tree->pid, r->start, next->start, next->end);
 		r->exposed = exposed_together(r, next);
+		for (i = 0; i < HPL_NR_NEWS; i++)
+			r->news[i] += next->news[i];
 		r->end = next->end;
 		r->age = min(r->age, next->age);
 		memset(r->sub, 0, sizeof(r->sub));

@@ -326,10 +326,11 @@ static void tree_decays_by_time(void)
 	EXPECT_IN(left_after(60000, 60000), 0, 0.05);
 }
 
-/* Rate of a range that had @before events in 10 s and then @now in 100 ms. */
-static double rate_after(unsigned int before, unsigned int now)
+/* Rate of a range that had @before events in 10 s and then @now in 100 ms each. */
+static double rate_after(unsigned int before, const unsigned int now[3])
 {
 	struct hpl_range *r;
+	unsigned int i, n;
 	double rate;
 
 	hpl_tree_init(&tree, 1, HPL_EVENTS);
@@ -339,26 +340,61 @@ static double rate_after(unsigned int before, unsigned int now)
 	while (before--)
 		hpl_range_event(r, 0);
 	hpl_tree_expose(&tree, 10000 * HPL_SAMPLE_ONE);
-	hpl_tree_hasten(&tree);
-	while (now--)
-		hpl_range_event(r, 0);
-	hpl_tree_expose(&tree, 100 * HPL_SAMPLE_ONE);
-	hpl_tree_hasten(&tree);
+	for (i = 0; i < HPL_NR_NEWS; i++)
+		hpl_tree_hasten(&tree);
+	for (i = 0; i < 3; i++) {
+		for (n = 0; n < now[i]; n++)
+			hpl_range_event(r, 0);
+		hpl_tree_expose(&tree, 100 * HPL_SAMPLE_ONE);
+		hpl_tree_hasten(&tree);
+	}
 	rate = hpl_range_sum(r).hit * 1000. / r->exposed;
 	hpl_tree_destroy(&tree);
 	return rate;
 }
 
-/* Heat is believed at once where it cannot be chance, and a lull is not. */
+#define EPOCHS(...) ((const unsigned int[]){ __VA_ARGS__ })
+
+/* Heat is believed soon where it cannot be chance, and a lull is not. */
 static void tree_believes_in_sudden_heat(void)
 {
-	EXPECT_IN(rate_after(10, 10), 99, 101);
-	EXPECT_IN(rate_after(0, 10), 99, 101);
-	EXPECT_IN(rate_after(10, 2), 1.1, 1.3);
-	EXPECT_IN(rate_after(1000, 10), 99, 101);
-	EXPECT_IN(rate_after(1000, 20), 99, 101);
-	EXPECT_IN(rate_after(1000, 60), 599, 601);
-	EXPECT_IN(rate_after(1000, 0), 98, 100);
+	EXPECT_IN(rate_after(10, EPOCHS(10, 10, 10)), 99, 101);
+	EXPECT_IN(rate_after(0, EPOCHS(10, 10, 10)), 99, 101);
+	EXPECT_IN(rate_after(10, EPOCHS(1, 1, 1)), 1.1, 1.4);
+	EXPECT_IN(rate_after(1000, EPOCHS(10, 10, 10)), 99, 101);
+	EXPECT_IN(rate_after(1000, EPOCHS(60, 60, 60)), 599, 601);
+	EXPECT_IN(rate_after(1000, EPOCHS(0, 0, 0)), 96, 100);
+}
+
+/* What a scan does to a range that it passes is not heat. */
+static void tree_disbelieves_a_burst(void)
+{
+	EXPECT_IN(rate_after(10, EPOCHS(0, 30, 0)), 3.8, 4);
+	EXPECT_IN(rate_after(10, EPOCHS(15, 15, 0)), 3.8, 4);
+	EXPECT_IN(rate_after(10, EPOCHS(0, 15, 15)), 3.8, 4);
+	EXPECT_IN(rate_after(0, EPOCHS(1, 30, 9)), 3.8, 4);
+}
+
+/* Parts of a range that is split have what was new in them. */
+static void tree_splits_news(void)
+{
+	struct hpl_range *r;
+	unsigned int i, n;
+
+	hpl_tree_init(&tree, 64, HPL_EVENTS);
+	EXPECT_EQ(hpl_tree_sync(&tree, &(struct hpl_span){ 0, KPAGES(512) }, 1),
+		  0);
+	r = hpl_tree_first(&tree);
+	for (i = 0; i < 3; i++) {
+		for (n = 0; n < 20; n++)
+			hpl_range_event(r, 0);
+		hpl_tree_expose(&tree, 100 * HPL_SAMPLE_ONE);
+		hpl_tree_hasten(&tree);
+	}
+	EXPECT_EQ(hpl_tree_split(&tree), 1);
+	EXPECT_EQ(r->news[1], 20 * HPL_SAMPLE_ONE);
+	EXPECT_EQ(hpl_range_next(r)->news[1], 0);
+	hpl_tree_destroy(&tree);
 }
 
 static void tree_age_saturates(void)
@@ -674,6 +710,8 @@ const struct test tree_tests[] = {
 	TEST(tree_keeps_account_of_moves),
 	TEST(tree_decays_by_time),
 	TEST(tree_believes_in_sudden_heat),
+	TEST(tree_disbelieves_a_burst),
+	TEST(tree_splits_news),
 	TEST(tree_age_saturates),
 	TEST(tree_significance_is_right),
 	TEST(tree_significance_of_events_is_right),
