@@ -74,6 +74,7 @@ struct hpl_knobs hpl_knobs = {
 	.overhead_permille = 10,
 	.migrate_mbps = 256,
 	.max_ranges = 1024,
+	.exchange = true,
 };
 
 /*

@@ -296,6 +296,7 @@ static void exchange_batch(struct hpl_side *up, struct hpl_side *down)
 
 	if (!n) {
 		/* Of different groups: try others. */
+		up->batch.unfit = true;
 		side_put_back(up);
 		side_put_back(down);
 		return;
@@ -335,7 +336,8 @@ static struct hpl_side side(struct hpl_move *moves, unsigned int nr, int nid,
 	};
 }
 
-static void exchange_nodes(struct hpl_move *moves, unsigned int nr, int slow,
+/* Returns whether all that was found to be promoted could be exchanged. */
+static bool exchange_nodes(struct hpl_move *moves, unsigned int nr, int slow,
 			   int fast)
 {
 	struct hpl_side up = side(moves, nr, slow, fast, true);
@@ -347,6 +349,7 @@ static void exchange_nodes(struct hpl_move *moves, unsigned int nr, int slow,
 		exchange_batch(&up, &down);
 	side_put_back(&up);
 	side_put_back(&down);
+	return !up.batch.unfit;
 }
 
 /**
@@ -356,17 +359,21 @@ static void exchange_nodes(struct hpl_move *moves, unsigned int nr, int slow,
  *
  * Anonymous base pages only, and of pairs of one memory group. Context: the main
  * thread; sleeps.
+ *
+ * Return: false if pages were found that are to be promoted otherwise.
  */
-void hpl_exchange(struct hpl_move *moves, unsigned int nr)
+bool hpl_exchange(struct hpl_move *moves, unsigned int nr)
 {
+	bool all = true;
 	int slow, fast;
 
 	/* Tags of memory would have to change places, too. */
 	if (IS_ENABLED(CONFIG_ARM64_MTE))
-		return;
+		return false;
 	lru_add_drain();
 	for_each_node_state(slow, N_MEMORY)
 		for_each_node_state(fast, N_MEMORY)
 			if (node_is_toptier(fast) && !node_is_toptier(slow))
-				exchange_nodes(moves, nr, slow, fast);
+				all &= exchange_nodes(moves, nr, slow, fast);
+	return all;
 }

@@ -65,6 +65,12 @@ struct hpl_node {
 /* By node id; made by hpl_migrate_start(). */
 static struct hpl_node *nodes;
 
+/*
+ * Whether pages of the last plan were promoted in exchange for others, all of
+ * them: then no free memory is needed. Of the main thread.
+ */
+static bool in_pairs;
+
 /* Set to have the workers drop what they have not begun. */
 static bool cancelled;
 
@@ -320,8 +326,11 @@ static void isolate_folio(struct hpl_batch *b, struct folio *folio)
 static void look_at(struct hpl_batch *b, struct vm_area_struct *vma,
 		    unsigned long addr, struct folio *folio, long nr)
 {
-	if (b->exchange && (!folio_test_anon(folio) || folio_test_large(folio)))
+	if (b->exchange &&
+	    (!folio_test_anon(folio) || folio_test_large(folio))) {
+		b->unfit |= folio_nid(folio) == b->nid;
 		return;
+	}
 	/* Heat of one page is not that of hundreds. */
 	if (b->alone && folio_test_large(folio))
 		return;
@@ -687,13 +696,24 @@ u64 hpl_migrate(struct hpl_move *moves, unsigned int nr)
 
 	if (!nr)
 		return 0;
-	if (READ_ONCE(hpl_knobs.exchange))
-		hpl_exchange(moves, nr);
+	in_pairs = READ_ONCE(hpl_knobs.exchange) && hpl_exchange(moves, nr);
 	spent = task_sched_runtime(current) - begin;
 	count_vm_events(HPL_MIGRATE_NS, spent);
 	/* And what had no partner. */
 	return spent + migrate_tier(moves, nr, true) +
 	       migrate_tier(moves, nr, false);
+}
+
+/**
+ * hpl_migrate_in_pairs - whether pages are promoted in exchange for others
+ *
+ * Context: the main thread.
+ *
+ * Return: false if some were not, in the last plan, and so need free memory.
+ */
+bool hpl_migrate_in_pairs(void)
+{
+	return in_pairs;
 }
 
 /**
@@ -705,6 +725,7 @@ int hpl_migrate_start(void)
 {
 	nodes = kvcalloc(nr_node_ids, sizeof(*nodes), GFP_KERNEL);
 	WRITE_ONCE(cancelled, false);
+	in_pairs = READ_ONCE(hpl_knobs.exchange);
 	return nodes ? 0 : -ENOMEM;
 }
 

@@ -26,6 +26,7 @@ struct hpl_move;
  * @policy: nodes that its memory policy permits where a VMA has none
  * @promote: direction
  * @exchange: anonymous base pages are wanted, and no free memory
+ * @unfit: for @exchange, some were of another kind, or of another group
  * @alone: base pages are wanted
  * @owner: pages of this number that have been sampled lately are not; or
  *	HPL_OWNERS
@@ -45,6 +46,7 @@ struct hpl_batch {
 	nodemask_t policy;
 	bool promote;
 	bool exchange;
+	bool unfit;
 	bool alone;
 	bool full;
 	unsigned int owner;
@@ -62,6 +64,6 @@ void hpl_isolate(struct hpl_batch *b, const struct hpl_move *move,
 unsigned long hpl_random_page(unsigned long start, unsigned long end);
 bool hpl_cancelled(void);
 
-void hpl_exchange(struct hpl_move *moves, unsigned int nr);
+bool hpl_exchange(struct hpl_move *moves, unsigned int nr);
 
 #endif /* _MM_TIERING_RANGE_MIGRATE_H */

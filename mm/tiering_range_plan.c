@@ -299,7 +299,7 @@ void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 	struct hpl_costs costs = {
 		.nr_free = hpl_fast_free(),
 		/* Pages that change places need no free ones. */
-		.nr_short = READ_ONCE(hpl_knobs.exchange) ? 0 : nr_short,
+		.nr_short = hpl_migrate_in_pairs() ? 0 : nr_short,
 		.nr_wanted = READ_ONCE(hpl_knobs.headroom_permille) ? nr_short :
 								      0,
 		.nr_budget = quiet ? 0 :

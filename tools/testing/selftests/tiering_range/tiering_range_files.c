@@ -165,6 +165,8 @@ TEST_F(files, sample_source_is_one_of_the_known)
 
 TEST_F(files, migrate_method_is_one_of_two)
 {
+	EXPECT_STREQ(get_knob("migrate_method"), "migrate [exchange]");
+	EXPECT_EQ(set_knob("migrate_method", "migrate"), 0);
 	EXPECT_STREQ(get_knob("migrate_method"), "[migrate] exchange");
 	EXPECT_EQ(set_knob("migrate_method", "exchange"), 0);
 	EXPECT_STREQ(get_knob("migrate_method"), "migrate [exchange]");

@@ -123,6 +123,7 @@ TEST_F_TIMEOUT(tiers, cold_memory_makes_room, TEST_S)
 	const size_t bytes = LARGE_BYTES;
 	char *mem = large_buffer(MADV_NOHUGEPAGE), *hot;
 
+	ASSERT_EQ(set_knob("migrate_method", "migrate"), 0);
 	ASSERT_NE(mem, NULL);
 	hot = mem + bytes - HOT_BYTES;
 	if (share_on(0, hot, HOT_BYTES, self->slow, 1) < 0.9)
@@ -137,7 +138,6 @@ TEST_F_TIMEOUT(tiers, hot_and_cold_change_places, TEST_S)
 	long long before = vmstat("hpl_exchanged");
 	char *mem, *hot;
 
-	ASSERT_EQ(set_knob("migrate_method", "exchange"), 0);
 	mem = large_buffer(MADV_NOHUGEPAGE);
 	ASSERT_NE(mem, NULL);
 	hot = mem + LARGE_BYTES - HOT_BYTES;
@@ -153,7 +153,6 @@ TEST_F_TIMEOUT(tiers, huge_pages_move_instead_of_exchange, TEST_S)
 {
 	char *mem, *hot;
 
-	ASSERT_EQ(set_knob("migrate_method", "exchange"), 0);
 	mem = large_buffer(MADV_HUGEPAGE);
 	ASSERT_NE(mem, NULL);
 	hot = mem + LARGE_BYTES - 2 * HOT_BYTES;

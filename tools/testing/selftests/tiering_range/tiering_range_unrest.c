@@ -263,7 +263,6 @@ TEST_F_TIMEOUT(tiers, places_change_amid_unrest, TEST_S)
 	unsigned int i, nr = 0;
 	char *mem;
 
-	ASSERT_EQ(set_knob("migrate_method", "exchange"), 0);
 	mem = large_buffer(MADV_NOHUGEPAGE);
 	ASSERT_NE(mem, NULL);
 	/* Forking all of it would leave no time for anything else. */

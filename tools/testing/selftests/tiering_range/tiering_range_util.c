@@ -406,7 +406,7 @@ void defaults(void)
 	set_knob("migrate_mbps", "256");
 	set_knob("headroom_permille", "0");
 	set_knob("max_ranges", "1024");
-	set_knob("migrate_method", "migrate");
+	set_knob("migrate_method", "exchange");
 	set_knob("sample_source", "auto");
 }
 
