@@ -161,12 +161,14 @@ int hpl_prctl(int option, unsigned long how, unsigned long others)
  * hpl_mm_managed - whether memory of an address space may be moved
  * @mm: the address space
  *
- * Return: false if it has no user any more or its owner has opted out.
+ * Return: false if it has no user any more, or its owner or a group of its owner's
+ * has opted out.
  */
 bool hpl_mm_managed(const struct mm_struct *mm)
 {
 	return atomic_read(&mm->mm_users) &&
-	       !test_bit(MMF_HPL_LEAVE, &mm->flags);
+	       !test_bit(MMF_HPL_LEAVE, &mm->flags) &&
+	       (!IS_ENABLED(CONFIG_MEMCG) || hpl_memcg_managed(mm));
 }
 
 /**

@@ -462,6 +462,7 @@ bool hpl_migrate_in_pairs(void);
 void hpl_migrate_stop(void);
 void hpl_migrate_cancel(void);
 bool hpl_mm_managed(const struct mm_struct *mm);
+bool hpl_memcg_managed(const struct mm_struct *mm);
 bool hpl_mm_trylock(struct mm_struct *mm);
 bool hpl_vma_movable(struct vm_area_struct *vma);
 bool hpl_folio_movable(struct folio *folio);

@@ -447,4 +447,61 @@ TEST_F_TIMEOUT(tiers, memory_group_keeps_its_charge, TEST_S)
 	EXPECT_NE(access(group, F_OK), 0);
 }
 
+/* A group speaks for those below it, and may think better of it. */
+TEST_F_TIMEOUT(tiers, group_that_opts_out_is_left_alone, TEST_S)
+{
+	static const char * const nonsense[] = { "2", "-1", "x", "0 1" };
+	const char *group = CGROUP "/hpl-leave", *below = CGROUP "/hpl-leave/below";
+	const char *file = CGROUP "/hpl-leave/memory.hplacement";
+	char *theirs, *mine, buf[16];
+	double end;
+	pid_t pid;
+	size_t i;
+	int err;
+
+	err = make_group(group, "memory.max", "max");
+	if (err)
+		SKIP(return, "no memory cgroup: %s", strerror(-err));
+	EXPECT_NE(access(CGROUP "/memory.hplacement", F_OK), 0);
+	ASSERT_EQ(read_file(file, buf, sizeof(buf)), 0);
+	EXPECT_STREQ(buf, "1");
+	ASSERT_EQ(write_file(file, "0"), 0);
+	for (i = 0; i < ARRAY_SIZE(nonsense); i++)
+		EXPECT_EQ(write_file(file, nonsense[i]), -EINVAL)
+			TH_LOG("'%s'", nonsense[i]);
+	ASSERT_EQ(read_file(file, buf, sizeof(buf)), 0);
+	EXPECT_STREQ(buf, "0");
+
+	ASSERT_EQ(write_file(CGROUP "/hpl-leave/cgroup.subtree_control",
+			     "+memory"), 0);
+	ASSERT_EQ(mkdir(below, 0755), 0);
+	ASSERT_EQ(read_file(CGROUP "/hpl-leave/below/memory.hplacement", buf,
+			    sizeof(buf)), 0);
+	EXPECT_STREQ(buf, "1");
+	pid = hot_child(below, self->slow, &theirs);
+	EXPECT_NE(theirs, NULL);
+	mine = buffer_on(self->slow, HOT_BYTES);
+	EXPECT_TRUE(touch_until(mine, HOT_BYTES, self->fast, 0.95));
+	EXPECT_EQ(share_on(pid, theirs, HOT_BYTES, self->slow, 1), 1);
+
+	EXPECT_EQ(write_file(file, "1"), 0);
+	for (end = now() + DEADLINE_S; now() < end; sched_yield())
+		if (share_on(pid, theirs, HOT_BYTES, self->fast, 1) >= 0.95)
+			break;
+	EXPECT_GE(share_on(pid, theirs, HOT_BYTES, self->fast, 1), 0.95);
+
+	/* Even one that is known already. */
+	EXPECT_EQ(write_file(file, "0"), 0);
+	ASSERT_TRUE(touch_until_counted(mine, HOT_BYTES, "hpl_epochs", 2));
+	for (end = now() + DEADLINE_S; now() < end; sched_yield())
+		if (!put_on(pid, theirs, HOT_BYTES, self->slow))
+			break;
+	EXPECT_TRUE(touch_until_counted(mine, HOT_BYTES, "hpl_epochs", 40));
+	EXPECT_EQ(share_on(pid, theirs, HOT_BYTES, self->slow, 1), 1);
+	EXPECT_EQ(end_child(pid), 0);
+	for (end = now() + DEADLINE_S; rmdir(below) && now() < end; )
+		sched_yield();
+	EXPECT_EQ(rmdir(group), 0);
+}
+
 TEST_HARNESS_MAIN

@@ -152,6 +152,28 @@ double share_on(int pid, char *mem, size_t bytes, int node,
 	return (double)there / nr;
 }
 
+/* Move pages of @pid to @node; returns how many are not there then. */
+size_t put_on(int pid, char *mem, size_t bytes, int node)
+{
+	size_t nr = bytes / PAGE, i, elsewhere = 0;
+	void **pages = calloc(nr, sizeof(*pages));
+	int *status = calloc(nr, sizeof(*status));
+	int *nodes = calloc(nr, sizeof(*nodes));
+
+	for (i = 0; i < nr; i++) {
+		pages[i] = mem + i * PAGE;
+		nodes[i] = node;
+		status[i] = -1;
+	}
+	syscall(SYS_move_pages, pid, nr, pages, nodes, status, MPOL_MF_MOVE);
+	for (i = 0; i < nr; i++)
+		elsewhere += status[i] != node;
+	free(pages);
+	free(status);
+	free(nodes);
+	return elsewhere;
+}
+
 /* Each word of a buffer knows its place. */
 static void fill(char *mem, size_t bytes)
 {

@@ -51,6 +51,7 @@ const char *get_knob(const char *name);
 long long vmstat(const char *name);
 double share_on(int pid, char *mem, size_t bytes, int node,
 		size_t stride);
+size_t put_on(int pid, char *mem, size_t bytes, int node);
 size_t wrong_in(const char *mem, size_t from, size_t to, size_t bytes);
 size_t wrong_words(const char *mem, size_t bytes);
 char *fill_on(int node, char *mem, size_t bytes);
