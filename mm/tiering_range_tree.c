@@ -440,14 +440,15 @@ unsigned int hpl_spans_coalesce(struct hpl_span *spans, unsigned int nr,
 	return nr;
 }
 
-/* The quarter of @r in which @addr lies. */
+/*
+ * The quarter of @r in which @addr lies: the last one that begins, by sub_start(), at
+ * its page or before.
+ */
 static struct hpl_counts *sub_at(struct hpl_range *r, unsigned long addr)
 {
-	unsigned int i = HPL_NR_SUBS - 1;
+	u64 pages_to = ((addr - r->start) >> PAGE_SHIFT) + 1;
 
-	while (i && addr < sub_start(r, i))
-		i--;
-	return &r->sub[i];
+	return &r->sub[div64_u64(pages_to * HPL_NR_SUBS - 1, range_pages(r))];
 }
 
 /**
