@@ -322,6 +322,7 @@ static unsigned int ring_empty(int cpu, struct hpl_ring *ring)
 {
 	unsigned int nr = hpl_ring_count(ring), used = 0, i;
 	struct hpl_mm *hm = NULL;
+	u64 begin = local_clock();
 	unsigned long mm = 0;
 
 	for (i = 0; i < nr; i++) {
@@ -345,7 +346,7 @@ static unsigned int ring_empty(int cpu, struct hpl_ring *ring)
 	count_vm_events(HPL_SAMPLE_PEBS, used);
 	count_vm_events(HPL_SAMPLE_DISCARDED, nr - used);
 	if (nr)
-		trace_hpl_sample_pebs(cpu, nr, used);
+		trace_hpl_sample_pebs(cpu, nr, used, local_clock() - begin);
 	return used;
 }
 

@@ -145,27 +145,33 @@ DEFINE_EVENT(hpl_visit, hpl_look,
 	TP_ARGS(pid, nr, nr_resident, nr_accessed)
 );
 
-/* Samples of a CPU taken out of its ring, and of these counted in a range. */
+/*
+ * Samples of a CPU taken out of its ring, of these counted in a range, and how long
+ * that took, interrupts included.
+ */
 TRACE_EVENT(hpl_sample_pebs,
 
-	TP_PROTO(unsigned int cpu, unsigned int nr, unsigned int nr_counted),
+	TP_PROTO(unsigned int cpu, unsigned int nr, unsigned int nr_counted,
+		 u64 ns),
 
-	TP_ARGS(cpu, nr, nr_counted),
+	TP_ARGS(cpu, nr, nr_counted, ns),
 
 	TP_STRUCT__entry(
 		__field(unsigned int, cpu)
 		__field(unsigned int, nr)
 		__field(unsigned int, nr_counted)
+		__field(u64, ns)
 	),
 
 	TP_fast_assign(
 		__entry->cpu = cpu;
 		__entry->nr = nr;
 		__entry->nr_counted = nr_counted;
+		__entry->ns = ns;
 	),
 
-	TP_printk("cpu=%u samples=%u counted=%u", __entry->cpu, __entry->nr,
-		  __entry->nr_counted)
+	TP_printk("cpu=%u samples=%u counted=%u ns=%llu", __entry->cpu,
+		  __entry->nr, __entry->nr_counted, __entry->ns)
 );
 
 /* Pages of one range moved from one node. */

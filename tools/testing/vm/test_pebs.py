@@ -162,10 +162,11 @@ def test_traces_and_ranges_tell_what_is_counted(pebs):
         {OFF}
         {COUNTERS}
         cat /sys/kernel/tracing/trace""", timing="model")
-    batches = re.findall(r"hpl_sample_pebs: cpu=0 samples=(\d+) counted=(\d+)",
-                         result.text)
-    assert all(int(nr) >= int(used) for nr, used in batches)
-    assert (sum(int(used) for _, used in batches)
+    batches = re.findall(r"hpl_sample_pebs: cpu=0 samples=(\d+) counted=(\d+) "
+                         r"ns=(\d+)", result.text)
+    assert all(int(nr) >= int(used) for nr, used, _ in batches)
+    assert all(int(ns) > int(nr) for nr, _, ns in batches)
+    assert (sum(int(used) for _, used, _ in batches)
             == counters(result.text)["sample_pebs"] > 100)
     looks = re.findall(r"hpl_look: pid=\d+ pages=(\d+) resident=(\d+) "
                        r"accessed=(\d+)", result.text)
