@@ -130,13 +130,19 @@ int main(int argc, char **argv)
 	size_t i;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "s:n:")) != -1) {
-		if (opt == 's') {
+	while ((opt = getopt(argc, argv, "acs:n:")) != -1) {
+		if (opt == 'a') {
+			ablation();
+			return 0;
+		} else if (opt == 'c') {
+			sim_costs();
+			return 0;
+		} else if (opt == 's') {
 			test_seed = number(optarg);
 		} else if (opt == 'n') {
 			test_steps = number(optarg);
 		} else {
-			fprintf(stderr, "usage: %s [-s SEED] [-n FUZZ_STEPS] [PREFIX]\n",
+			fprintf(stderr, "usage: %s [-s SEED] [-n FUZZ_STEPS] [PREFIX] | -a | -c\n",
 				argv[0]);
 			return 2;
 		}

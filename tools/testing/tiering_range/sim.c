@@ -8,11 +8,10 @@
  * kept track of in blocks of one or more pages that move together.
  */
 #include <math.h>
+#include <time.h>
 
-#include "test.h"
+#include "sim.h"
 
-#define EPOCH_MS	100
-#define MAX_PROCS	2
 #define MAX_BLOCKS	BIT(20)
 /* As mm/tiering_range.c and mm/tiering_range_sample.c have them. */
 #define MAX_RANGES	1024
@@ -28,63 +27,19 @@
 #define NR_EVENTS	20000
 
 /* By what kind of samples the machines below find heat. */
-static enum hpl_evidence evidence;
+enum hpl_evidence evidence;
 
-/**
- * struct proc - a simulated process
- * @base: its first address
- * @nr_blocks: its memory
- * @rate: accesses per second to each page of a block
- * @fast: whether a block is on the fast tier
- * @hot: whether a block belongs to what is to be found
- * @sum: accesses per second to all blocks before this one
- * @tree: its ranges
- */
-struct proc {
-	unsigned long base;
-	unsigned long nr_blocks;
-	float *rate;
-	bool *fast;
-	bool *hot;
-	double *sum;
-	struct hpl_tree tree;
-};
+struct world w;
 
-/**
- * struct world - a simulated machine
- * @procs: its processes
- * @nr_procs: number of @procs
- * @block_pages: pages in a block
- * @capacity: blocks of the fast tier
- * @used: of these, in use
- * @budget: pages that an epoch may promote
- * @interval_us: the sampling interval
- * @shift: the sampling period, in binary orders above HPL_PERIOD
- * @stale: rates have changed since sums were made
- * @nr_promoted: blocks promoted so far
- * @nr_promoted_hot: of these, hot ones
- * @nr_demoted: blocks demoted so far
- * @max_ranges: most ranges that a tree has had
- */
-struct world {
-	struct proc procs[MAX_PROCS];
-	unsigned int nr_procs;
-	unsigned long block_pages;
-	unsigned long capacity;
-	unsigned long used;
-	unsigned long budget;
-	unsigned int interval_us;
-	unsigned int shift;
-	bool stale;
-	unsigned long nr_promoted;
-	unsigned long nr_promoted_hot;
-	unsigned long nr_demoted;
-	unsigned int max_ranges;
-};
+static u64 now_ns(void)
+{
+	struct timespec t;
 
-static struct world w;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
 
-static void proc_add(unsigned long nr_blocks, float rate)
+void proc_add(unsigned long nr_blocks, float rate)
 {
 	struct proc *p = &w.procs[w.nr_procs++];
 	struct hpl_span span;
@@ -108,18 +63,7 @@ static void proc_add(unsigned long nr_blocks, float rate)
 	EXPECT_EQ(hpl_tree_sync(&p->tree, &span, 1), 0);
 }
 
-/* A machine of @bytes, a quarter of them fast; its tenth moves in four seconds. */
-static void world_init(unsigned long bytes)
-{
-	unsigned long pages = bytes >> PAGE_SHIFT;
-
-	w = (struct world){ .block_pages = max(pages / MAX_BLOCKS, 1UL) };
-	w.capacity = pages / w.block_pages / 4;
-	w.budget = pages / 40 * EPOCH_MS / 1000;
-	w.interval_us = 5000;
-}
-
-static void world_exit(void)
+void world_exit(void)
 {
 	unsigned int i;
 
@@ -133,7 +77,7 @@ static void world_exit(void)
 }
 
 /* Blocks [@from, @to) of @p, in 1/1000 of its memory, are hot. */
-static void heat_up(struct proc *p, unsigned int from, unsigned int to,
+void heat_up(struct proc *p, unsigned int from, unsigned int to,
 		    float rate)
 {
 	unsigned long i;
@@ -145,7 +89,7 @@ static void heat_up(struct proc *p, unsigned int from, unsigned int to,
 	w.stale = true;
 }
 
-static void cool_down(struct proc *p, float rate)
+void cool_down(struct proc *p, float rate)
 {
 	unsigned long i;
 
@@ -161,13 +105,14 @@ static unsigned int weight(const struct hpl_range *r)
 	return ilog2((r->end - r->start) >> PAGE_SHIFT) + 1;
 }
 
-static unsigned long block_of(const struct proc *p, unsigned long addr)
+unsigned long block_of(const struct proc *p, unsigned long addr)
 {
 	return ((addr - p->base) >> PAGE_SHIFT) / w.block_pages;
 }
 
-static void sample(struct proc *p, unsigned int nr, u64 *seen, u64 *hit)
+static void sample_bits(struct proc *p, u64 *seen, u64 *hit)
 {
+	unsigned int nr = NR_SAMPLES / w.nr_procs;
 	u64 total = 0, share;
 	struct hpl_range *r;
 
@@ -251,20 +196,35 @@ static void look(struct proc *p)
 	}
 }
 
-static void sample_events(struct proc *p)
+/**
+ * draw_events - how many accesses to a process are sampled in an epoch
+ * @p: the process; where one of them goes to, draw_address() tells
+ *
+ * Return: their number.
+ */
+u64 draw_events(struct proc *p)
 {
-	double all, mean;
-	u64 n;
+	double mean;
 
 	if (w.stale)
 		sum_up();
-	all = p->sum[p->nr_blocks];
-	mean = all * EPOCH_MS / 1000 / (HPL_PERIOD << w.shift);
-	for (n = mean > 0 ? rnd_poisson(mean) : 0; n; n--) {
-		unsigned long b = block_of_sum(p, rnd_unit() * all);
-		unsigned long addr = p->base +
-				     ((b * w.block_pages +
-				       rnd_below(w.block_pages)) << PAGE_SHIFT);
+	mean = p->sum[p->nr_blocks] * EPOCH_MS / 1000 / (HPL_PERIOD << w.shift);
+	return mean > 0 ? rnd_poisson(mean) : 0;
+}
+
+unsigned long draw_address(const struct proc *p)
+{
+	unsigned long b = block_of_sum(p, rnd_unit() * p->sum[p->nr_blocks]);
+
+	return p->base + ((b * w.block_pages + rnd_below(w.block_pages)) << PAGE_SHIFT);
+}
+
+static void sample_events(struct proc *p)
+{
+	u64 n;
+
+	for (n = draw_events(p); n; n--) {
+		unsigned long addr = draw_address(p);
 		struct hpl_range *r = hpl_tree_find(&p->tree, addr);
 
 		if (r)
@@ -272,6 +232,14 @@ static void sample_events(struct proc *p)
 	}
 	hpl_tree_expose(&p->tree, EPOCH_MS * HPL_SAMPLE_ONE >> w.shift);
 	look(p);
+}
+
+static void sample(struct proc *p, u64 *seen, u64 *hit)
+{
+	if (evidence == HPL_EVENTS)
+		sample_events(p);
+	else
+		sample_bits(p, seen, hit);
 }
 
 static unsigned int candidates(struct hpl_candidate *c)
@@ -296,6 +264,36 @@ static unsigned int candidates(struct hpl_candidate *c)
 	return nr;
 }
 
+static void account(const struct hpl_candidate *c, unsigned long done,
+		    unsigned long pages, bool promote)
+{
+	struct hpl_range *r = hpl_tree_find(&w.procs[c->owner].tree, c->start);
+
+	hpl_range_moved(r, done, promote);
+	if (!promote && done < pages)
+		hpl_range_moved(r, ULONG_MAX, promote);
+	r->failures = done ? 0 : r->failures + 1;
+	r->age = done ? r->age : 0;
+}
+
+static const struct finder trees = {
+	.sample = sample,
+	.candidates = candidates,
+	.account = account,
+};
+
+/* A machine of @bytes, a quarter of them fast; its tenth moves in four seconds. */
+void world_init(unsigned long bytes)
+{
+	unsigned long pages = bytes >> PAGE_SHIFT;
+
+	w = (struct world){ .block_pages = max(pages / MAX_BLOCKS, 1UL) };
+	w.capacity = pages / w.block_pages / 4;
+	w.budget = pages / 40 * EPOCH_MS / 1000;
+	w.interval_us = 5000;
+	w.finder = &trees;
+}
+
 /* Move @pages of [start, end) from a random place on, as far as there is room. */
 static void move(const struct hpl_candidate *c, unsigned long pages, bool promote)
 {
@@ -303,7 +301,6 @@ static void move(const struct hpl_candidate *c, unsigned long pages, bool promot
 	unsigned long first = block_of(p, c->start), done = 0, i;
 	unsigned long nr = block_of(p, c->end - 1) + 1 - first;
 	unsigned long from = rnd_below(nr);
-	struct hpl_range *r;
 
 	for (i = 0; i < nr && done < pages; i++) {
 		unsigned long b = first + (from + i) % nr;
@@ -317,12 +314,7 @@ static void move(const struct hpl_candidate *c, unsigned long pages, bool promot
 		w.nr_promoted_hot += promote && p->hot[b];
 		w.nr_demoted += !promote;
 	}
-	r = hpl_tree_find(&p->tree, c->start);
-	hpl_range_moved(r, done, promote);
-	if (!promote && done < pages)
-		hpl_range_moved(r, ULONG_MAX, promote);
-	r->failures = done ? 0 : r->failures + 1;
-	r->age = done ? r->age : 0;
+	w.finder->account(c, done, pages, promote);
 }
 
 static void epoch(void)
@@ -335,17 +327,15 @@ static void epoch(void)
 		.interval_us = w.interval_us,
 		.page_ns = PAGE_NS,
 	};
+	u64 seen = 0, hit = 0, begin;
 	unsigned int i, nr;
-	u64 seen = 0, hit = 0;
 
-	for (i = 0; i < w.nr_procs; i++) {
-		if (evidence == HPL_EVENTS)
-			sample_events(&w.procs[i]);
-		else
-			sample(&w.procs[i], NR_SAMPLES / w.nr_procs, &seen, &hit);
-	}
-	nr = candidates(c);
+	for (i = 0; i < w.nr_procs; i++)
+		w.finder->sample(&w.procs[i], &seen, &hit);
+	begin = now_ns();
+	nr = w.finder->candidates(c);
 	hpl_policy_plan(c, nr, NULL, &costs);
+	w.classify_ns = now_ns() - begin;
 	for (i = nr; i-- > 0; )
 		if (c[i].nr_demote)
 			move(&c[i], c[i].nr_demote, false);
@@ -357,7 +347,7 @@ static void epoch(void)
 }
 
 /* Share of the hot blocks that are on the fast tier. */
-static double recall(void)
+double recall(void)
 {
 	unsigned long hot = 0, fast = 0, b;
 	unsigned int i;
@@ -384,7 +374,7 @@ static double total_blocks(void)
 }
 
 /* Epochs until @goal of the hot set is fast, at most @max + 1. */
-static unsigned int epochs_until(double goal, unsigned int max)
+unsigned int epochs_until(double goal, unsigned int max)
 {
 	unsigned int n;
 
@@ -393,19 +383,19 @@ static unsigned int epochs_until(double goal, unsigned int max)
 	return n;
 }
 
-static void run(unsigned int epochs)
+void run(unsigned int epochs)
 {
 	while (epochs--)
 		epoch();
 }
 
 /* Blocks moved as a share of all. */
-static double moved(void)
+double moved(void)
 {
 	return (w.nr_promoted + w.nr_demoted) / total_blocks();
 }
 
-static double precision(void)
+double precision(void)
 {
 	return w.nr_promoted ? (double)w.nr_promoted_hot / w.nr_promoted : 0;
 }
@@ -659,6 +649,44 @@ EVENTS_TEST(two_processes)
 EVENTS_TEST(scattered_pages_are_left)
 EVENTS_TEST(many_mappings)
 EVENTS_TEST(zipf)
+
+static int by_value(const void *pa, const void *pb)
+{
+	const u64 *a = pa, *b = pb;
+
+	return *a < *b ? -1 : *a > *b;
+}
+
+/*
+ * What classification costs an epoch: a line for each size of memory, of which one
+ * tenth is hot, in one piece. The clock's time, so of use only where that does not
+ * depend on what else runs, as under QEMU with a fixed instruction count.
+ */
+void sim_costs(void)
+{
+	static const unsigned long sizes[] = { GIB, 64 * GIB, TIB, 4 * TIB };
+	static u64 ns[200];
+	size_t i, n;
+
+	evidence = HPL_EVENTS;
+	for (i = 0; i < ARRAY_SIZE(sizes); i++) {
+		rnd_seed(test_seed);
+		world_init(sizes[i]);
+		proc_add(sizes[i] / w.block_pages >> PAGE_SHIFT, 2.5);
+		heat_up(&w.procs[0], 777, 877, 200);
+		for (n = 0; n < ARRAY_SIZE(ns); n++) {
+			epoch();
+			ns[n] = w.classify_ns;
+		}
+		qsort(ns, ARRAY_SIZE(ns), sizeof(*ns), by_value);
+		printf("classify gib=%g ranges=%u recall=%.3f median_ns=%llu worst_ns=%llu\n",
+		       (double)sizes[i] / GIB, w.procs[0].tree.nr, recall(),
+		       (unsigned long long)ns[ARRAY_SIZE(ns) / 2],
+		       (unsigned long long)ns[ARRAY_SIZE(ns) - 1]);
+		fflush(stdout);
+		world_exit();
+	}
+}
 
 const struct test sim_tests[] = {
 	TEST(sim_finds_the_hot_set_1_gib),

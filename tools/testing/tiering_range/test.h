@@ -27,6 +27,12 @@ struct test {
 extern const struct test tree_tests[], policy_tests[], sketch_tests[], fuzz_tests[],
 	sim_tests[];
 
+/* Prints what classification costs, as memory grows. */
+void sim_costs(void);
+
+/* Prints how soon heat is found otherwise, by our policy. */
+void ablation(void);
+
 /* Options of the command line. */
 extern unsigned long test_seed, test_steps;
 
