@@ -16,7 +16,7 @@ help:
 ## Everything generated lies in build/. Each target brings what it needs.
 ##
 ## make demo          a guest finds a program's hot memory and makes it fast; five policies compared
-## make bench         six policies on six workloads, beside the best placement there could be; 20 minutes
+## make bench         six policies on six workloads, beside the best placement there could be, and costs; 25 minutes
 ## make test          all tests; ends with `N passed, N failed, N skipped`
 ## make shell         boot the two-tier guest to a prompt, with this machine's programs in it
 ##

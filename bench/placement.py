@@ -12,6 +12,7 @@ figure means.
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
 import math
 import os
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import (Callable, Dict, Iterable, List, NamedTuple, Optional,
                     Sequence, Tuple)
 
+import cost
 import numpy
 import plot
 import policies
@@ -422,8 +424,10 @@ class Goal(NamedTuple):
         A figure that is not there although all of its runs were is missed: what
         it waits for did not happen, or a run failed.
         """
-        needed = {(policy, w.name) for policy in self.policies
-                  for w in WORKLOADS if self.workload in ("", w.name)}
+        workloads = ([self.workload] if self.workload
+                     else [w.name for w in WORKLOADS])
+        needed = {(policy, workload) for policy in self.policies
+                  for workload in workloads}
         if not needed <= results.ran:
             return None, "not run"
         value = self.of(results)
@@ -467,7 +471,8 @@ def _goals() -> List[Goal]:
                   _metric("tracking_cpu_pct", ABIT, w.name, False, 1)]
     goals.append(Goal("throughput over the best single peer's, geometric mean",
                       "", True, 1.28, Results.over_single_peer, everyone))
-    return goals
+    return goals + [_metric(metric, OURS, cost.WORKLOAD, False, bound)
+                    for metric, bound in cost.GOALS]
 
 
 GOALS = _goals()
@@ -491,6 +496,20 @@ def show_goal(goal: Goal, results: Results) -> str:
     shown = "-" if value is None else f"{value:.3f}"
     sign = ">=" if goal.at_least else "<="
     return f"  {goal.what:52}{shown:>9} {sign} {goal.bound:<5} {verdict}"
+
+
+def cost_table(results: Results) -> List[str]:
+    """What HPlacement costs, with the goals; empty if that did not run."""
+    found = {metric: value for (metric, _, workload), value
+             in results.values.items() if workload == cost.WORKLOAD}
+    if not found:
+        return []
+    return ["costs", "",
+            *(f"{metric:32}" + (value if isinstance(value, str)
+                                else f"{value:>14.6g}")
+              for metric, value in found.items()), "",
+            *(show_goal(goal, results) for goal in GOALS
+              if goal.workload == cost.WORKLOAD), ""]
 
 
 def table(results: Results) -> str:
@@ -518,6 +537,7 @@ def table(results: Results) -> str:
             lines.append(f"{OURS} had its samples by {source}")
         lines += ["", *(show_goal(goal, results) for goal in GOALS
                         if goal.workload == w.name), ""]
+    lines += cost_table(results)
     return "\n".join(lines + [show_goal(goal, results) for goal in GOALS
                               if not goal.workload])
 
@@ -527,7 +547,8 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="placement.py", description=__doc__,
                                      formatter_class=argparse
                                      .RawDescriptionHelpFormatter)
-    for option, names in (("--only", [w.name for w in WORKLOADS]),
+    for option, names in (("--only", [*(w.name for w in WORKLOADS),
+                                      cost.WORKLOAD]),
                           ("--policy", [p.name for p in POLICIES])):
         parser.add_argument(option, action="append", choices=names,
                             metavar="WORKLOAD" if option == "--only"
@@ -555,6 +576,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     chosen = [(w, p) for w in WORKLOADS for p in POLICIES
               if (not options.only or w.name in options.only)
               and (not options.policy or p.name in options.policy)]
+    costs = (cost.EXPERIMENTS
+             if (not options.only or cost.WORKLOAD in options.only)
+             and (not options.policy or OURS in options.policy) else [])
     try:
         policies.build()
     except (tiervm.GuestError, subprocess.CalledProcessError) as exc:
@@ -562,31 +586,39 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 1
     progress = Progress({f"{w.name} {p.name}": options.rounds or w.rounds
                          for w, p in chosen})
+    tasks: List[Callable[[], Outcome]] = [
+        functools.partial(measure, w, p, options.profile, options.rounds,
+                          progress=progress.update) for w, p in chosen]
+    tasks += [functools.partial(cost.measure, experiment, options.profile)
+              for experiment in costs]
+    done: List[Outcome] = []
+
+    def one(task: Callable[[], Outcome]) -> Outcome:
+        outcome = task()
+        progress.finish(outcome)
+        return outcome
+
+    def all_rows() -> List[Row]:
+        return (rows([o for o in done if isinstance(o, Cell)], options.profile)
+                + [row for o in done if isinstance(o, cost.Cost)
+                   for row in o.rows()])
+
     results = options.output / "results" / "placement.json"
     report = options.output / "placement" / "report.html"
-
-    def one(pair: Tuple[Workload, Policy]) -> Cell:
-        cell = measure(*pair, options.profile, options.rounds,
-                       progress=progress.update)
-        progress.finish(cell)
-        return cell
-
     command = (f"bench/placement.py --profile {options.profile}"
                + (f" --rounds {options.rounds}" if options.rounds else ""))
     # A guest under -icount runs on one host CPU.
     side_by_side = min(2, len(os.sched_getaffinity(0)))
-    cells: List[Cell] = []
     with concurrent.futures.ThreadPoolExecutor(side_by_side) as pool:
-        for cell in pool.map(one, chosen):
-            cells.append(cell)
+        for outcome in pool.map(one, tasks):
+            done.append(outcome)
             # What there is stays, should the rest be interrupted.
-            policies.write_results(results, "placement", command, cells,
-                                   rows(cells, options.profile))
+            policies.write_results(results, "placement", command, done,
+                                   all_rows())
     plot.draw_workloads(results, report)
     print(f"\n{options.profile} profile, 256 MiB fast + 768 MiB slow\n\n"
-          f"{table(Results(rows(cells, options.profile)))}\n\n"
-          f"{results}\n{report}")
-    return 1 if any(cell.error for cell in cells) else 0
+          f"{table(Results(all_rows()))}\n\n{results}\n{report}")
+    return 1 if any(outcome.error for outcome in done) else 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import re
 
+import cost
 import placement
 import policies
 import pytest
@@ -161,7 +162,9 @@ def good_rows():
             out += [{"metric": metric, "policy": p.name, "workload": w.name,
                      "value": value, "unit": ""}
                     for metric, value in values.items()]
-    return out
+    return out + [{"metric": metric, "policy": "hplacement",
+                   "workload": cost.WORKLOAD, "value": bound, "unit": ""}
+                  for metric, bound in cost.GOALS]
 
 
 def verdicts(rows):
@@ -183,9 +186,10 @@ def change(metric, policy, workload, value):
 
 
 def test_goals_that_are_reached():
-    """Nothing is missed, and all five kinds of workload have goals."""
+    """Nothing is missed, and all workloads and the costs have goals."""
     assert not verdicts(good_rows())
-    assert {goal.workload for goal in placement.GOALS} == {*WORKLOADS, ""}
+    assert ({goal.workload for goal in placement.GOALS}
+            == {*WORKLOADS, cost.WORKLOAD, ""})
 
 
 @pytest.mark.parametrize("changed, missed", [
@@ -212,6 +216,10 @@ def test_goals_that_are_reached():
     (("throughput_rel", "damon", "moving", 0.97),
      {("throughput over the best peer's", "moving")}),
     (("throughput_rel", "unmanaged", "uniform", 0.95), set()),
+    (("metadata_pct", "hplacement", "costs", 0.021),
+     {("metadata_pct of hplacement", "costs")}),
+    (("sample_insns_median", "hplacement", "costs", 201),
+     {("sample_insns_median of hplacement", "costs")}),
     # Six workloads: the geometric mean falls by the sixth root.
     (("throughput_rel", "hplacement", "mix", 0.95 * (1.27 / 1.35714) ** 6),
      {("throughput over the best peer's", "mix"),
