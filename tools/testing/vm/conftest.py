@@ -18,6 +18,7 @@ import pytest
 TOP = Path(__file__).resolve().parents[3]
 sys.path[:0] = [str(TOP / "tools" / "tiering"), str(TOP / "bench")]
 import tiervm  # noqa: E402
+from hballoon import Balloon  # noqa: E402
 from qemu.qmp.legacy import QEMUMonitorProtocol  # noqa: E402
 
 # Left to `make test-long`, as they take minutes, or, on the debug kernel, a quarter
@@ -93,6 +94,32 @@ def guest(request):
                             leaks=leaks, on_line=on_line)
         return result.check() if check else result
     return boot
+
+
+@pytest.fixture
+def balloon(request, debug, memtool):
+    """A function that boots a guest with a balloon, for use in a `with`."""
+    stem = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
+
+    class Booted:
+        count = 0
+
+        def __init__(self, files=None, **machine):
+            machine = {"timing": "off", "hballoon": "", "debug": debug,
+                       "fast": DEBUG_FAST_MIB if debug else 256, **machine}
+            Booted.count += 1
+            name = stem if Booted.count == 1 else f"{stem}-{Booted.count}"
+            incoming = machine.pop("incoming", False)
+            self.manager = tiervm.session(name, tiervm.Machine(**machine),
+                                          files={**memtool, **(files or {})},
+                                          timeout=240, incoming=incoming)
+
+        def __enter__(self):
+            return Balloon(self.manager.__enter__())
+
+        def __exit__(self, *exc):
+            return self.manager.__exit__(*exc)
+    return Booted
 
 
 # For both sides of a move: a machine that was stopped is to go on all the same.

@@ -4,132 +4,15 @@ import os
 import random
 import re
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 import tiervm
-from conftest import DEBUG_FAST_MIB, TOP
+from conftest import TOP
+from hballoon import MIB, SMALL, Balloon, resident
 from test_in_kernel import check, parse_ktap
 
-MIB = 1 << 20
-# Well above what the kernel uses of node 1, and its reserves, which are those
-# of a node of 768 MiB.
-SMALL = 160 * MIB
-SYSFS = "/sys/bus/virtio/drivers/virtio_hballoon/virtio*"
 HEADER = TOP / "include/uapi/linux/virtio_hballoon.h"
 QEMU_HEADER = TOP / "qemu/include/standard-headers/linux/virtio_hballoon.h"
-
-
-class Balloon:
-    """A guest with an HBalloon device."""
-
-    def __init__(self, session):
-        self.session = session
-        self.sh = session.sh
-        # Sizes of the nodes; one that waits for a guest has no driver yet.
-        self.size = [n["size"] for n in self.nodes()]
-
-    def nodes(self, **options):
-        """What query-hballoon says of each node."""
-        info, = self.session.qmp("query-hballoon", **options)
-        assert not info["broken"]
-        return info["nodes"]
-
-    def set(self, *sizes, wait=True, timeout=60):
-        """Set targets, one for each node or None; wait for the answers.
-
-        Returns the events HBALLOON_DONE, in the order of the nodes.
-        """
-        targets = [{"node": node, "size": int(size)}
-                   for node, size in enumerate(sizes) if size is not None]
-        generation = self.session.qmp("hballoon-set", id="hb0",
-                                      targets=targets)["generation"]
-        if not wait:
-            return generation
-        return [self.session.event("HBALLOON_DONE", timeout,
-                                   node=target["node"],
-                                   generation=generation)["data"]
-                for target in targets]
-
-    def resize(self, *sizes, **options):
-        """Set targets that must be reached, exactly."""
-        for done in self.set(*sizes, **options):
-            assert done["reason"] == "reached", done
-            assert done["actual"] == done["target"]
-
-    def actual(self):
-        """What the guest can use of each node."""
-        return [n["actual"] for n in self.nodes()]
-
-    def wait_for(self, what, condition, timeout=60):
-        """Until something is so that no event tells of."""
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, (what, self.nodes())
-            time.sleep(0.05)
-
-    def value(self, node, name):
-        """A number that the driver shows in sysfs."""
-        return int(self.sh(f"cat {SYSFS}/node{node}/{name}"))
-
-    def movable(self):
-        """Can compaction move what is held?"""
-        return self.sh("zcat /proc/config.gz | "
-                       "grep -c CONFIG_BALLOON_COMPACTION=y || true") == "1\n"
-
-    def meminfo(self, name="MemTotal"):
-        """A line of each node's meminfo, in bytes."""
-        text = self.sh("cat /sys/devices/system/node/node*/meminfo")
-        return [int(kb) * 1024 for kb in re.findall(rf" {name}: +(\d+)",
-                                                    text)]
-
-    def vmstat(self, name):
-        """A counter of /proc/vmstat."""
-        return int(self.sh(f"grep '^{name} ' /proc/vmstat").split()[-1])
-
-    def fill(self, node, mib):
-        """Write to memory of a node, in tmpfs; freed by drop()."""
-        self.sh(f"mkdir -p /fill{node}\n"
-                f"mount -t tmpfs -o mpol=bind:{node},size=100% t /fill{node}\n"
-                f"dd if=/dev/zero of=/fill{node}/f bs=1M count={mib} "
-                "2> /dev/null")
-
-    def drop(self, node):
-        """Free what fill() has filled."""
-        self.sh(f"umount /fill{node}")
-
-
-def resident(pid):
-    """Bytes of memory that a process occupies."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) * 1024
-
-
-@pytest.fixture
-def balloon(request, debug, memtool):
-    """A function that boots a guest with a balloon, for use in a `with`."""
-    stem = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
-
-    class Booted:
-        count = 0
-
-        def __init__(self, files=None, **machine):
-            machine = {"timing": "off", "hballoon": "", "debug": debug,
-                       "fast": DEBUG_FAST_MIB if debug else 256, **machine}
-            Booted.count += 1
-            name = stem if Booted.count == 1 else f"{stem}-{Booted.count}"
-            incoming = machine.pop("incoming", False)
-            self.manager = tiervm.session(name, tiervm.Machine(**machine),
-                                          files={**memtool, **(files or {})},
-                                          timeout=240, incoming=incoming)
-
-        def __enter__(self):
-            return Balloon(self.manager.__enter__())
-
-        def __exit__(self, *exc):
-            return self.manager.__exit__(*exc)
-    return Booted
 
 
 def test_header_is_shared():
@@ -257,42 +140,6 @@ def refused():
     with tiervm.session("hballoon-refused", tiervm.Machine(
             timing="off", hballoon="floors=64M")) as session:
         yield Balloon(session)
-
-
-def test_unbind_gives_all_back(balloon):
-    """Without its driver the guest has all its memory; with it, the target."""
-    with balloon() as vm:
-        before = vm.meminfo()
-        target = [vm.size[0] - 100 * MIB, 300 * MIB]
-        vm.resize(*target)
-        vm.sh("cd /sys/bus/virtio/drivers/virtio_hballoon; "
-              "basename $(ls -d virtio*) > /tmp/dev; cat /tmp/dev > unbind")
-        assert vm.meminfo() == before
-        assert vm.actual() == vm.size
-        vm.sh("cat /tmp/dev > /sys/bus/virtio/drivers/virtio_hballoon/bind")
-        vm.wait_for("the new driver", lambda: vm.actual() == target)
-
-
-def test_unbind_in_mid_inflate(balloon):
-    """A reset drops what is under way: nothing is discarded after it."""
-    with balloon(smp=2, memfd=True) as vm:
-        before = vm.meminfo()
-        vm.sh("basename $(ls -d /sys/bus/virtio/drivers/virtio_hballoon/virtio*)"
-              " > /tmp/dev")
-        for _ in range(4):
-            # Used memory, which takes the host some time.
-            vm.fill(1, 600)
-            vm.drop(1)
-            vm.set(None, SMALL, wait=False)
-            assert vm.sh(
-                "cat /tmp/dev > /sys/bus/virtio/drivers/virtio_hballoon/unbind\n"
-                "memtool keep 600 1 1") == "0\n"
-            assert vm.meminfo() == before
-            assert vm.actual() == vm.size
-            vm.sh("cat /tmp/dev > /sys/bus/virtio/drivers/virtio_hballoon/bind")
-            vm.wait_for("the new driver", lambda: vm.actual()[1] == SMALL)
-            vm.resize(None, vm.size[1])
-        assert vm.meminfo() == before
 
 
 def test_boots_into_its_target(balloon, debug):
@@ -481,121 +328,6 @@ def test_processors_come_and_go(balloon):
             vm.resize(vm.size[0] - less // 10 * MIB, 768 * MIB - less * MIB)
         vm.session.wait()
         assert vm.meminfo() == before
-
-
-def test_system_reset(balloon):
-    """A guest that starts over has all its memory, then its target again."""
-    with balloon() as vm:
-        target = [vm.size[0] - 50 * MIB, 300 * MIB]
-        vm.resize(*target)
-        vm.session.qmp("set-action", reboot="reset")
-        vm.session.qmp("system_reset")
-        vm.session.event("HBALLOON_CHANGED")
-        vm.session.wait()
-        vm.wait_for("the target", lambda: vm.actual() == target)
-        assert vm.nodes(retaken=True)[1]["retaken"] == 0
-        vm.resize(*vm.size)
-
-
-def migrate(source, target, tmp_path):
-    """Start moving the guest of a Balloon to another one's QEMU, slowly."""
-    uri = f"unix:{tmp_path}/migration"
-    target.session.qmp("migrate-incoming", uri=uri)
-    source.session.qmp("migrate-set-parameters", **{"max-bandwidth": MIB})
-    source.session.qmp("migrate", uri=uri)
-    source.wait_for("the migration to start", lambda: source.session.qmp(
-        "query-migrate").get("status") == "active")
-
-
-def test_migration_in_mid_resize(balloon, tmp_path):
-    """A guest that has not reached its target moves, and reaches it there."""
-    with balloon(memfd=True) as vm, \
-            balloon(memfd=True, incoming=True) as there:
-        vm.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=20 2> /dev/null")
-        data = vm.sh("md5sum /tmp/data")
-        vm.fill(1, 300)
-        done, = vm.set(None, SMALL)
-        assert done["reason"] == "no-memory"
-        actual = vm.actual()
-        assert 300 * MIB < actual[1] < 400 * MIB
-
-        migrate(vm, there, tmp_path)
-        # Memory changes hands neither way while it is copied.
-        with pytest.raises(tiervm.GuestError, match="migration is running"):
-            vm.set(None, 768 * MIB)
-        vm.drop(1)
-        vm.wait_for("the driver to be told so",
-                    lambda: vm.value(1, "busy") > 0)
-        vm.session.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
-        vm.wait_for("the migration", lambda: vm.session.qmp(
-            "query-migrate")["status"] == "completed")
-        ram = vm.session.qmp("query-migrate")["ram"]
-        vm.session.moved = True
-        # What is held was not sent, not even as zeroes.
-        assert (ram["normal"] + ram["duplicate"]) * 4096 < (
-            sum(actual) + 64 * MIB)
-
-        there.wait_for("the target", lambda: there.actual()[1] == SMALL)
-        assert there.nodes(retaken=True)[1]["retaken"] == 0
-        assert there.sh("md5sum /tmp/data") == data
-        there.resize(None, 768 * MIB)
-        there.fill(1, 500)
-
-
-def test_failed_migration_goes_on(balloon, tmp_path):
-    """A migration that is given up: the guest resizes on, without delay."""
-    with balloon() as vm, balloon(incoming=True) as there:
-        vm.fill(1, 300)
-        vm.set(None, SMALL)
-        migrate(vm, there, tmp_path)
-        vm.drop(1)
-        vm.wait_for("the driver to be told so",
-                    lambda: vm.value(1, "busy") > 0)
-        vm.session.qmp("migrate_cancel")
-        vm.wait_for("the target", lambda: vm.actual()[1] == SMALL)
-        there.session.moved = True
-        vm.resize(None, 768 * MIB)
-
-
-def job(session, command, **arguments):
-    """Run a QMP job to its end."""
-    session.qmp(command, **{"job-id": "job", **arguments})
-    while True:
-        state, = session.qmp("query-jobs")
-        if state["status"] == "concluded":
-            break
-        time.sleep(0.05)
-    session.qmp("job-dismiss", id="job")
-    assert "error" not in state, state
-
-
-def test_snapshot(balloon, tmp_path):
-    """A snapshot holds what was held, whatever has become of it since."""
-    disk = tmp_path / "disk.qcow2"
-    # A guest whose memory is being loaded seems to have stalled.
-    with balloon(append="rcupdate.rcu_cpu_stall_suppress=1") as vm:
-        qmp = vm.session.qmp
-        job(vm.session, "blockdev-create",
-            options={"driver": "file", "filename": str(disk), "size": 0})
-        qmp("blockdev-add", **{"node-name": "file", "driver": "file",
-                               "filename": str(disk)})
-        job(vm.session, "blockdev-create",
-            options={"driver": "qcow2", "file": "file", "size": MIB})
-        qmp("blockdev-add", **{"node-name": "disk", "driver": "qcow2",
-                               "file": "file"})
-        vm.resize(None, 200 * MIB)
-        total = vm.meminfo()
-        snapshot = {"tag": "s", "vmstate": "disk", "devices": ["disk"]}
-        job(vm.session, "snapshot-save", **snapshot)
-        vm.resize(None, 768 * MIB)
-        vm.fill(1, 500)
-        job(vm.session, "snapshot-load", **snapshot)
-        qmp("cont")
-        assert vm.actual()[1] == 200 * MIB
-        assert vm.nodes(retaken=True)[1]["retaken"] == 0
-        assert vm.meminfo() == total
-        vm.resize(None, 768 * MIB)
-        vm.fill(1, 500)
 
 
 # Uses a part of each node, in all the ways there are, until it is killed.
