@@ -131,6 +131,7 @@ struct hballoon;
  * @size: bytes
  * @extent: where they are, as pages
  * @nr_extents: valid entries of @extent
+ * @reporting: the host wants to know of free memory
  * @target: bytes, of the configuration that the worker has read last
  * @generation: of @target, U64_MAX before the first one
  * @reported: generation that a completion was sent for
@@ -174,6 +175,7 @@ struct hb_node {
 		unsigned long end_pfn;
 	} extent[VIRTIO_HBALLOON_MAX_EXTENTS];
 	unsigned int nr_extents;
+	bool reporting;
 
 	u64 target;
 	u64 generation;

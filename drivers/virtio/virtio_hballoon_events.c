@@ -98,19 +98,17 @@ int hb_oom_notify(struct notifier_block *nb, unsigned long unused,
 	return NOTIFY_OK;
 }
 
-static void hb_count_reported(struct hballoon *hb, struct scatterlist *sgl,
-			      unsigned int nents)
+/* The node that @page is on, if its free memory shall be reported; or NULL. */
+static struct hb_node *hb_reporting_node(struct hballoon *hb, struct page *page)
 {
-	struct scatterlist *sg;
-	unsigned int i, j;
+	unsigned int i;
 
-	for_each_sg(sgl, sg, nents, i) {
-		for (j = 0; j < hb->nr_nodes; j++) {
-			if (hb->node[j].nid == page_to_nid(sg_page(sg)))
-				hb_count(&hb->node[j], HB_REPORTED,
-					 sg->length >> PAGE_SHIFT);
-		}
+	for (i = 0; i < hb->nr_nodes; i++) {
+		if (hb->node[i].reporting &&
+		    hb->node[i].nid == page_to_nid(page))
+			return &hb->node[i];
 	}
+	return NULL;
 }
 
 /*
@@ -123,8 +121,16 @@ int hb_report_free(struct page_reporting_dev_info *reporting,
 {
 	struct hballoon *hb = container_of(reporting, struct hballoon,
 					   reporting);
-	unsigned long flags;
+	/* What comes at once is of one zone. */
+	struct hb_node *n = hb_reporting_node(hb, sg_page(sg));
+	unsigned long flags, nr = 0;
+	struct scatterlist *s;
+	unsigned int i;
 	int err = -ENODEV;
+
+	/* An error would end the matter for the other nodes, too. */
+	if (!n)
+		return 0;
 
 	spin_lock_irqsave(&hb->vq_lock, flags);
 	hb->reporting_done = false;
@@ -140,6 +146,8 @@ int hb_report_free(struct page_reporting_dev_info *reporting,
 			!READ_ONCE(hb->reporting_vq));
 	if (!READ_ONCE(hb->reporting_done))
 		return -EIO;
-	hb_count_reported(hb, sg, nents);
+	for_each_sg(sg, s, nents, i)
+		nr += s->length >> PAGE_SHIFT;
+	hb_count(n, HB_REPORTED, nr);
 	return 0;
 }

@@ -96,6 +96,7 @@ static int hb_init_node(struct hballoon *hb, unsigned int index)
 		n->extent[i].end_pfn =
 			PFN_DOWN(addr + le64_to_cpu(c->extent[i].len));
 	}
+	n->reporting = le32_to_cpu(c->flags) & VIRTIO_HBALLOON_NODE_REPORTING;
 	n->nid = hb_find_nid(hb, n->id);
 	if (n->nid < 0)
 		return n->nid;

@@ -409,7 +409,7 @@ void virtio_hballoon_handle_status(VirtIODevice *vdev, VirtQueue *vq)
  * Reporting: memory that the guest does not use, but still owns
  */
 
-/* The part of a node's memory that lies at @addr here and is not held. */
+/* The part of a node's memory that lies at @addr here: wanted, and not held. */
 static VirtIOHBalloonNode *find_reported(VirtIOHBalloon *hb, void *addr,
                                          struct virtio_hballoon_range *r)
 {
@@ -421,7 +421,8 @@ static VirtIOHBalloonNode *find_reported(VirtIOHBalloon *hb, void *addr,
     for (i = 0; rb && i < hb->nr_nodes; i++) {
         VirtIOHBalloonNode *n = &hb->node[i];
 
-        if (n->mr->ram_block == rb && QEMU_IS_ALIGNED(offset | r->len, PAGE) &&
+        if (n->reporting && n->mr->ram_block == rb &&
+            QEMU_IS_ALIGNED(offset | r->len, PAGE) &&
             offset + r->len <= n->size &&
             hballoon_pages_all(&n->pages, offset, r->len, false)) {
             return n;

@@ -26,6 +26,7 @@
 #include "migration/misc.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-hballoon.h"
+#include "qapi/util.h"
 #include "system/hostmem.h"
 #include "system/numa.h"
 #include "system/system.h"
@@ -105,6 +106,8 @@ static void get_config(VirtIODevice *vdev, uint8_t *data)
 
         stl_le_p(&to->id, hb->node[i].id);
         stl_le_p(&to->nr_extents, hb->node[i].nr_extents);
+        stl_le_p(&to->flags, hb->node[i].reporting ?
+                             VIRTIO_HBALLOON_NODE_REPORTING : 0);
         for (j = 0; j < hb->node[i].nr_extents; j++) {
             stq_le_p(&to->extent[j].addr, hb->node[i].extent[j].addr);
             stq_le_p(&to->extent[j].len, hb->node[i].extent[j].len);
@@ -141,6 +144,19 @@ static void ask_for_stats(void *opaque)
               hb->stats_interval_ms);
 }
 
+/* Is free memory of any node to be reported? */
+static bool reports(const VirtIOHBalloon *hb)
+{
+    uint32_t i;
+
+    for (i = 0; i < hb->nr_nodes; i++) {
+        if (hb->node[i].reporting) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static uint64_t get_features(VirtIODevice *vdev, uint64_t features,
                              Error **errp)
 {
@@ -151,7 +167,7 @@ static uint64_t get_features(VirtIODevice *vdev, uint64_t features,
         MACHINE(qdev_get_machine())->numa_state->num_nodes) {
         virtio_add_feature(&features, VIRTIO_HBALLOON_F_ACPI_PXM);
     }
-    if (hb->reporting) {
+    if (reports(hb)) {
         virtio_add_feature(&features, VIRTIO_HBALLOON_F_REPORTING);
     }
     if (hb->deflate_on_oom) {
@@ -376,6 +392,29 @@ static bool parse_sizes(VirtIOHBalloon *hb, const char *name, const char *list,
     return true;
 }
 
+/* Parse one word for all nodes, or a list of them like parse_sizes(). */
+static bool parse_reporting(VirtIOHBalloon *hb, Error **errp)
+{
+    g_auto(GStrv) words = g_strsplit(hb->reporting, ":", -1);
+    unsigned nr = g_strv_length(words);
+    uint32_t i;
+
+    if (nr > hb->nr_nodes) {
+        error_setg(errp, "reporting=%s: more words than the %u nodes",
+                   hb->reporting, hb->nr_nodes);
+        return false;
+    }
+    for (i = 0; i < hb->nr_nodes && (nr == 1 || i < nr); i++) {
+        const char *word = words[nr == 1 ? 0 : i];
+
+        if (*word && !qapi_bool_parse("reporting", word,
+                                      &hb->node[i].reporting, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool parse_properties(VirtIOHBalloon *hb, Error **errp)
 {
     uint32_t i;
@@ -383,6 +422,9 @@ static bool parse_properties(VirtIOHBalloon *hb, Error **errp)
     if (hb->floors &&
         !parse_sizes(hb, "floors", hb->floors,
                      offsetof(VirtIOHBalloonNode, floor), errp)) {
+        return false;
+    }
+    if (hb->reporting && !parse_reporting(hb, errp)) {
         return false;
     }
     if (hb->initial) {
@@ -466,7 +508,7 @@ static void realize(DeviceState *dev, Error **errp)
                                       virtio_hballoon_handle_request);
     hb->status_vq = virtio_add_queue(vdev, STATUS_QUEUE_SIZE,
                                      virtio_hballoon_handle_status);
-    if (hb->reporting) {
+    if (reports(hb)) {
         hb->reporting_vq =
             virtio_add_queue(vdev, REPORTING_QUEUE_SIZE,
                              virtio_hballoon_handle_reporting);
@@ -508,7 +550,7 @@ static const Property properties[] = {
     DEFINE_PROP_UINT32("stats-interval-ms", VirtIOHBalloon, stats_interval_ms,
                        0),
     DEFINE_PROP_BOOL("deflate-on-oom", VirtIOHBalloon, deflate_on_oom, false),
-    DEFINE_PROP_BOOL("reporting", VirtIOHBalloon, reporting, false),
+    DEFINE_PROP_STRING("reporting", VirtIOHBalloon, reporting),
 };
 
 static void class_init(ObjectClass *klass, void *data)

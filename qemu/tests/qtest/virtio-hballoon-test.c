@@ -215,6 +215,36 @@ static void test_reporting(void)
     teardown(&t);
 }
 
+/* Only what is wanted: the node's flag says so, and the device minds it. */
+static void test_reporting_of_one_node(void)
+{
+    const uint64_t page1 = SIZE0 + 32 * MiB;
+    const char *list[] = { ",reporting=off:on", ",reporting=:on" };
+    uint32_t head;
+    unsigned i;
+    Test t;
+
+    for (i = 0; i < ARRAY_SIZE(list); i++) {
+        setup(&t, list[i]);
+        g_assert_cmpuint(qvirtio_config_readl(t.dev, NODE(0, flags)), ==, 0);
+        g_assert_cmpuint(qvirtio_config_readl(t.dev, NODE(1, flags)), ==,
+                         VIRTIO_HBALLOON_NODE_REPORTING);
+        qtest_memset(t.qts, FREE0, 0xaa, PAGE);
+        qtest_memset(t.qts, page1, 0xaa, PAGE);
+        head = qvirtqueue_add(t.qts, t.reporting, FREE0, PAGE, true, true);
+        qvirtqueue_add(t.qts, t.reporting, page1, PAGE, true, false);
+        qvirtqueue_kick(t.qts, t.dev, t.reporting, head);
+        qvirtio_wait_used_elem(t.qts, t.dev, t.reporting, head, NULL,
+                               TIMEOUT_US);
+        g_assert_cmphex(qtest_readb(t.qts, FREE0), ==, 0xaa);
+        g_assert_cmphex(qtest_readb(t.qts, page1), ==, 0);
+        teardown(&t);
+    }
+    setup(&t, ",reporting=off");
+    g_assert_null(t.reporting);
+    teardown(&t);
+}
+
 /*
  * With deflation on OOM a request may overtake the message that a target is
  * reached; without it such a message is a lie (see test_bad_status()).
@@ -291,6 +321,8 @@ int main(int argc, char **argv)
     qtest_add_func("/hballoon/most-ranges", test_most_ranges);
     qtest_add_func("/hballoon/bad-target", test_bad_target);
     qtest_add_func("/hballoon/reporting", test_reporting);
+    qtest_add_func("/hballoon/reporting-of-one-node",
+                   test_reporting_of_one_node);
     qtest_add_func("/hballoon/overtaken-status", test_overtaken_status);
     add_hostile_tests();
     return g_test_run();

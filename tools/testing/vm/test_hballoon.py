@@ -191,7 +191,7 @@ def test_device(tmp_path, request, part):
     assert done.returncode == 0, done.stdout[-4000:]
     ran = [line for line in done.stdout.splitlines()
            if line.startswith("ok ") and "SKIP" not in line]
-    assert len(ran) >= (14 if part == "rest" else 1), done.stdout[-4000:]
+    assert len(ran) >= (15 if part == "rest" else 1), done.stdout[-4000:]
 
 
 def test_held_memory_moves_within_its_node(balloon):
@@ -315,6 +315,20 @@ def test_free_pages_are_reported(balloon):
         vm.sh("cd /sys/bus/virtio/drivers/virtio_hballoon; "
               "basename $(ls -d virtio*) > unbind")
         vm.fill(1, 500)
+
+
+def test_one_node_is_reported(balloon):
+    """reporting=:on: of that node, and nothing of another one."""
+    with balloon(hballoon="reporting=:on") as vm:
+        for node, mib in ((0, 64), (1, 64)):
+            vm.fill(node, mib)
+        used = resident(vm.session.pid)
+        for node in (0, 1):
+            vm.drop(node)
+        vm.wait_for("reports of node 1",
+                    lambda: vm.value(1, "reported") * 4096 > 40 * MIB)
+        assert vm.value(0, "reported") == 0
+        assert resident(vm.session.pid) < used - 40 * MIB
 
 
 def test_processors_come_and_go(balloon):

@@ -34,6 +34,7 @@ typedef struct VirtIOHBalloonNode {
     uint64_t target;
     uint64_t generation;        /* of target */
     HBalloonPages pages;        /* held: the only truth of it */
+    bool reporting;             /* the guest shall report free memory */
 
     /* The last completion that the driver sent. */
     bool has_done;
@@ -85,7 +86,7 @@ struct VirtIOHBalloon {
     char *initial;
     uint32_t stats_interval_ms;
     bool deflate_on_oom;
-    bool reporting;
+    char *reporting;
 };
 
 /* The bytes of a node that the guest can use. */

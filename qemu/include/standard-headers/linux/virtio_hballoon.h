@@ -73,10 +73,15 @@ struct virtio_hballoon_range {
 	uint64_t len;
 };
 
+/* With F_REPORTING: free memory of this node shall be reported. */
+#define VIRTIO_HBALLOON_NODE_REPORTING	0x1
+
 /**
  * struct virtio_hballoon_node - one memory node
  * @id: proximity domain with F_ACPI_PXM, else a plain number
  * @nr_extents: valid entries of @extent; constant
+ * @flags: VIRTIO_HBALLOON_NODE_*, others are 0; constant
+ * @reserved: 0
  * @extent: where the node's memory is; constant. The guest may have more
  *	    memory with the same @id, as of hot-plugged modules: that is none
  *	    of this device's
@@ -88,6 +93,8 @@ struct virtio_hballoon_range {
 struct virtio_hballoon_node {
 	uint32_t id;
 	uint32_t nr_extents;
+	uint32_t flags;
+	uint32_t reserved;
 	struct virtio_hballoon_range extent[VIRTIO_HBALLOON_MAX_EXTENTS];
 	uint64_t size;
 	uint64_t floor;
