@@ -17,6 +17,12 @@
 /* What is discarded at once. A reset waits for that, some milliseconds. */
 #define PIECE (32 * MiB)
 
+/*
+ * What listeners map and unmap. VFIO has room for 65,535 mappings and splits
+ * none: in pieces of 4 KiB that would be 256 MiB of memory, so it is 128 GiB.
+ */
+#define CHUNK (2 * MiB)
+
 /* The node that @mr is the memory of; there is one. */
 static VirtIOHBalloonNode *node_of(const VirtIOHBalloon *hb,
                                    const MemoryRegion *mr)
@@ -68,6 +74,13 @@ int virtio_hballoon_discard(const VirtIOHBalloonNode *n,
     return ram_block_discard_range(n->mr->ram_block, r->addr, r->len);
 }
 
+void virtio_hballoon_stop_discarding(VirtIOHBalloon *hb)
+{
+    qatomic_set(&hb->dropped, true);
+    qemu_mutex_lock(&hb->discard_lock);
+    qemu_mutex_unlock(&hb->discard_lock);
+}
+
 /* Discards @r piecemeal. Returns 0, -errno, or -ECANCELED if dropped. */
 static int discard_in_pieces(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
                              struct virtio_hballoon_range r)
@@ -113,9 +126,41 @@ int virtio_hballoon_discard_unlocked(VirtIOHBalloon *hb,
     return hb->elem ? ret : -ECANCELED;
 }
 
-void virtio_hballoon_tell_discarded(VirtIOHBalloon *hb,
-                                    const VirtIOHBalloonNode *n,
-                                    const struct virtio_hballoon_range *r)
+/*
+ * While anybody listens, a chunk is mapped as long as a page of it is in use.
+ * All of it stays pinned then, so to discard a held page would not free it, but
+ * once the guest had it back, devices and processors would use different ones.
+ */
+static bool is_mapped(const VirtIOHBalloon *hb)
+{
+    return !QLIST_EMPTY(&hb->listeners);
+}
+
+/*
+ * The chunks that @r, which is held, has a part of and that are held as a
+ * whole: they lie side by side. False if there are none.
+ */
+static bool held_chunks(const VirtIOHBalloonNode *n,
+                        const struct virtio_hballoon_range *r,
+                        struct virtio_hballoon_range *run)
+{
+    uint64_t r_end = r->addr + r->len;
+    uint64_t start = QEMU_ALIGN_DOWN(r->addr, CHUNK);
+    uint64_t end = MIN(ROUND_UP(r_end, CHUNK), n->size);
+
+    if (!hballoon_pages_all(&n->pages, start, r->addr - start, true)) {
+        start += CHUNK;
+    }
+    if (!hballoon_pages_all(&n->pages, r_end, end - r_end, true)) {
+        end = QEMU_ALIGN_DOWN(r_end, CHUNK);
+    }
+    run->addr = start;
+    run->len = end - start;
+    return start < end;
+}
+
+static void tell_discarded(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
+                           const struct virtio_hballoon_range *r)
 {
     RamDiscardListener *rdl;
     MemoryRegionSection part;
@@ -127,9 +172,9 @@ void virtio_hballoon_tell_discarded(VirtIOHBalloon *hb,
     }
 }
 
-int virtio_hballoon_tell_populated(VirtIOHBalloon *hb,
-                                   const VirtIOHBalloonNode *n,
-                                   const struct virtio_hballoon_range *r)
+/* Returns 0 or -errno, and then nobody has been told. */
+static int tell_populated(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
+                          const struct virtio_hballoon_range *r)
 {
     RamDiscardListener *rdl, *undo;
     MemoryRegionSection part;
@@ -156,24 +201,118 @@ int virtio_hballoon_tell_populated(VirtIOHBalloon *hb,
     return 0;
 }
 
+int virtio_hballoon_discard_held(VirtIOHBalloon *hb,
+                                 const VirtIOHBalloonNode *n,
+                                 const struct virtio_hballoon_range *r)
+{
+    struct virtio_hballoon_range run = *r;
+
+    if (is_mapped(hb)) {
+        if (!held_chunks(n, r, &run)) {
+            return 0;
+        }
+        tell_discarded(hb, n, &run);
+    }
+    return virtio_hballoon_discard(n, &run);
+}
+
+int virtio_hballoon_hold(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                         const struct virtio_hballoon_range *r)
+{
+    int ret = 0;
+
+    hballoon_pages_mark(&n->pages, r, true);
+    if (is_mapped(hb)) {
+        ret = virtio_hballoon_discard_held(hb, n, r);
+    }
+    if (ret) {
+        virtio_hballoon_give_back(hb, n, r);
+    }
+    return ret;
+}
+
+int virtio_hballoon_release(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                            const struct virtio_hballoon_range *r)
+{
+    struct virtio_hballoon_range run;
+    int ret = 0;
+
+    if (is_mapped(hb) && held_chunks(n, r, &run)) {
+        ret = tell_populated(hb, n, &run);
+    }
+    if (!ret) {
+        hballoon_pages_mark(&n->pages, r, false);
+    }
+    return ret;
+}
+
+void virtio_hballoon_give_back(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                               const struct virtio_hballoon_range *r)
+{
+    if (virtio_hballoon_release(hb, n, r)) {
+        warn_report("hballoon: 0x%" PRIx64 " bytes of node %u could not be"
+                    " mapped again for devices", r->len, n->id);
+        hballoon_pages_mark(&n->pages, r, false);
+    }
+}
+
 /*
  * RamDiscardManager
  */
 
 typedef int (*SectionFn)(MemoryRegionSection *s, void *opaque);
 
-/* Call @fn for each part of @s that is held, or that is not. */
+/* The end of the chunk that @at is in, and whether it is held as a whole. */
+static uint64_t chunk_end(const VirtIOHBalloonNode *n, uint64_t at, bool *held)
+{
+    uint64_t start = QEMU_ALIGN_DOWN(at, CHUNK);
+    uint64_t end = MIN(start + CHUNK, n->size);
+
+    *held = hballoon_pages_all(&n->pages, start, end - start, true);
+    return end;
+}
+
+/*
+ * The first run in [@at, @end) that others must take for discarded, or that
+ * they may use: what is held, or, as listeners have it, the chunks that are.
+ * False if there is none.
+ */
+static bool next_part(const VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
+                      uint64_t at, uint64_t end, bool discarded,
+                      struct virtio_hballoon_range *run)
+{
+    uint64_t next;
+    bool held;
+
+    if (!is_mapped(hb)) {
+        return hballoon_pages_next(&n->pages, at, end, discarded, run);
+    }
+    run->len = 0;
+    for (; at < end; at = next) {
+        next = MIN(chunk_end(n, at, &held), end);
+        if (held == discarded) {
+            run->addr = run->len ? run->addr : at;
+            run->len = next - run->addr;
+        } else if (run->len) {
+            break;
+        }
+    }
+    return run->len;
+}
+
+/* Call @fn for each part of @s that is discarded, or that is not. */
 static int for_each_part(const RamDiscardManager *rdm,
-                         const MemoryRegionSection *s, bool held,
+                         const MemoryRegionSection *s, bool discarded,
                          SectionFn fn, void *opaque)
 {
-    const VirtIOHBalloonNode *n = node_of(VIRTIO_HBALLOON(rdm), s->mr);
+    const VirtIOHBalloon *hb = VIRTIO_HBALLOON(rdm);
+    const VirtIOHBalloonNode *n = node_of(hb, s->mr);
     uint64_t at = s->offset_within_region;
     uint64_t end = at + int128_get64(s->size);
     struct virtio_hballoon_range run;
     int ret;
 
-    while (hballoon_pages_next(&n->pages, at, end, held, &run)) {
+    while (next_part(hb, n, at, end, discarded, &run)) {
         MemoryRegionSection part = part_of(s, &run);
 
         ret = fn(&part, opaque);
@@ -188,19 +327,20 @@ static int for_each_part(const RamDiscardManager *rdm,
 static uint64_t get_min_granularity(const RamDiscardManager *rdm,
                                     const MemoryRegion *mr)
 {
-    return PAGE;
+    return CHUNK;
 }
 
 static bool is_populated(const RamDiscardManager *rdm,
                          const MemoryRegionSection *s)
 {
-    const VirtIOHBalloonNode *n = node_of(VIRTIO_HBALLOON(rdm), s->mr);
+    const VirtIOHBalloon *hb = VIRTIO_HBALLOON(rdm);
+    const VirtIOHBalloonNode *n = node_of(hb, s->mr);
     uint64_t start = QEMU_ALIGN_DOWN(s->offset_within_region, PAGE);
     uint64_t end = ROUND_UP(s->offset_within_region + int128_get64(s->size),
                             PAGE);
+    struct virtio_hballoon_range run;
 
-    return end <= n->size &&
-           hballoon_pages_all(&n->pages, start, end - start, false);
+    return end <= n->size && !next_part(hb, n, start, end, true, &run);
 }
 
 typedef struct Replay {
@@ -262,6 +402,8 @@ static void register_listener(RamDiscardManager *rdm, RamDiscardListener *rdl,
 {
     VirtIOHBalloon *hb = VIRTIO_HBALLOON(rdm);
 
+    /* What is mapped below must not be discarded after it. */
+    virtio_hballoon_stop_discarding(hb);
     rdl->section = memory_region_section_new_copy(s);
     QLIST_INSERT_HEAD(&hb->listeners, rdl, next);
     if (for_each_part(rdm, rdl->section, false, listener_populate_cb, rdl)) {

@@ -35,15 +35,29 @@ int virtio_hballoon_discard_unlocked(VirtIOHBalloon *hb,
                                      const struct virtio_hballoon_range *r,
                                      uint32_t nr);
 
-/* Tell those who map memory that they must not use this any more... */
-void virtio_hballoon_tell_discarded(VirtIOHBalloon *hb,
-                                    const VirtIOHBalloonNode *n,
-                                    const struct virtio_hballoon_range *r);
+/* Have it end early: nothing is being discarded once this returns. */
+void virtio_hballoon_stop_discarding(VirtIOHBalloon *hb);
 
-/* ... or may again. Returns 0 or -errno, and then nobody does. */
-int virtio_hballoon_tell_populated(VirtIOHBalloon *hb,
-                                   const VirtIOHBalloonNode *n,
-                                   const struct virtio_hballoon_range *r);
+/*
+ * @r becomes held: those who map memory let go of it. Where they do, it is
+ * discarded here; else it has been before. Returns 0 or -errno, and then it is
+ * not held.
+ */
+int virtio_hballoon_hold(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                         const struct virtio_hballoon_range *r);
+
+/* @r ceases to be held. Returns 0 or -errno, and then it is held. */
+int virtio_hballoon_release(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                            const struct virtio_hballoon_range *r);
+
+/* The same, come what may. */
+void virtio_hballoon_give_back(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
+                               const struct virtio_hballoon_range *r);
+
+/* Have nobody map @r, which is held, and discard what nobody maps. */
+int virtio_hballoon_discard_held(VirtIOHBalloon *hb,
+                                 const VirtIOHBalloonNode *n,
+                                 const struct virtio_hballoon_range *r);
 
 /* Fill in the methods of RamDiscardManager. */
 void virtio_hballoon_init_discard_class(ObjectClass *klass);

@@ -103,9 +103,12 @@ static int device_post_load(void *opaque, int version_id)
             return -EINVAL;
         }
         while (hballoon_pages_next(&n->pages, at, n->size, true, &run)) {
-            /* A snapshot that is loaded finds the memory of what ran before. */
+            /*
+             * A snapshot that is loaded finds the memory of what ran before.
+             * In postcopy there is none, nor does VFIO take part.
+             */
             if (!migration_in_incoming_postcopy()) {
-                virtio_hballoon_discard(n, &run);
+                virtio_hballoon_discard_held(hb, n, &run);
             }
             virtio_hballoon_tell_discarded(hb, n, &run);
             at = run.addr + run.len;

@@ -25,12 +25,6 @@ void hballoon_pages_destroy(HBalloonPages *p)
     p->bitmap = NULL;
 }
 
-void hballoon_pages_clear(HBalloonPages *p)
-{
-    bitmap_zero(p->bitmap, p->nr);
-    p->held = 0;
-}
-
 void hballoon_pages_recount(HBalloonPages *p)
 {
     p->held = (uint64_t)slow_bitmap_count_one(p->bitmap, p->nr) * PAGE;

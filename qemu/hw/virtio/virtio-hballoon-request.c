@@ -54,9 +54,9 @@ static void mark_all(VirtIOHBalloonNode *n,
 }
 
 /*
- * Discard ranges of which nothing is held, then hold them. On failure, or if
- * the request was dropped meanwhile, nothing is held: as this may take long,
- * it is done without the big lock.
+ * Ranges of which nothing is held become held. On failure, or if the request
+ * was dropped meanwhile, nothing is held: as it may take long to discard them,
+ * that is done before, without the big lock.
  */
 static uint32_t inflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
                         struct virtio_hballoon_range *r, uint32_t nr)
@@ -64,12 +64,17 @@ static uint32_t inflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
     uint32_t i;
 
     nr = hballoon_ranges_join(r, nr);
-    if (virtio_hballoon_discard_unlocked(hb, n, r, nr)) {
+    if (QLIST_EMPTY(&hb->listeners) &&
+        virtio_hballoon_discard_unlocked(hb, n, r, nr)) {
         return VIRTIO_HBALLOON_RESP_FAILED;
     }
-    mark_all(n, r, nr, true);
     for (i = 0; i < nr; i++) {
-        virtio_hballoon_tell_discarded(hb, n, &r[i]);
+        if (virtio_hballoon_hold(hb, n, &r[i])) {
+            while (i-- > 0) {
+                virtio_hballoon_give_back(hb, n, &r[i]);
+            }
+            return VIRTIO_HBALLOON_RESP_FAILED;
+        }
     }
     return VIRTIO_HBALLOON_RESP_OK;
 }
@@ -81,14 +86,12 @@ static uint32_t deflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
     uint32_t i;
 
     nr = hballoon_ranges_join(r, nr);
-    mark_all(n, r, nr, false);
     for (i = 0; i < nr; i++) {
-        if (virtio_hballoon_tell_populated(hb, n, &r[i])) {
+        if (virtio_hballoon_release(hb, n, &r[i])) {
             while (i-- > 0) {
-                virtio_hballoon_tell_discarded(hb, n, &r[i]);
-                virtio_hballoon_discard(n, &r[i]);
+                hballoon_pages_mark(&n->pages, &r[i], true);
+                virtio_hballoon_discard_held(hb, n, &r[i]);
             }
-            mark_all(n, r, nr, true);
             return VIRTIO_HBALLOON_RESP_FAILED;
         }
     }
@@ -103,11 +106,7 @@ static uint32_t exchange(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
         return VIRTIO_HBALLOON_RESP_FAILED;
     }
     if (deflate(hb, n, r + 1, 1) != VIRTIO_HBALLOON_RESP_OK) {
-        hballoon_pages_mark(&n->pages, r, false);
-        if (virtio_hballoon_tell_populated(hb, n, r)) {
-            warn_report("hballoon: 0x%" PRIx64 " bytes of node %u could not be"
-                        " mapped again for devices", r->len, n->id);
-        }
+        virtio_hballoon_give_back(hb, n, r);
         return VIRTIO_HBALLOON_RESP_FAILED;
     }
     return VIRTIO_HBALLOON_RESP_OK;
@@ -276,10 +275,8 @@ void virtio_hballoon_drop_element(VirtIOHBalloon *hb)
     if (!hb->elem) {
         return;
     }
-    qatomic_set(&hb->dropped, true);
-    /* Wait for the discard under way: then the guest may use the memory. */
-    qemu_mutex_lock(&hb->discard_lock);
-    qemu_mutex_unlock(&hb->discard_lock);
+    /* Then the guest may use the memory. */
+    virtio_hballoon_stop_discarding(hb);
     virtqueue_detach_element(hb->elem_vq, hb->elem, 0);
     hb->elem = NULL;
 }

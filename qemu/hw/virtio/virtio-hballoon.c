@@ -195,13 +195,9 @@ static void reset(VirtIODevice *vdev)
         n->has_stats = false;
         changed |= n->pages.held;
         while (hballoon_pages_next(&n->pages, at, n->size, true, &run)) {
-            if (virtio_hballoon_tell_populated(hb, n, &run)) {
-                warn_report("hballoon: 0x%" PRIx64 " bytes of node %u could not"
-                            " be mapped again for devices", run.len, n->id);
-            }
+            virtio_hballoon_give_back(hb, n, &run);
             at = run.addr + run.len;
         }
-        hballoon_pages_clear(&n->pages);
     }
     if (changed) {
         virtio_hballoon_send_changed(hb);

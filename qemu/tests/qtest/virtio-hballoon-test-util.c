@@ -56,23 +56,29 @@ void restart_driver(Test *t)
     start_driver(t);
 }
 
-void setup(Test *t, const char *properties)
+void setup_machine(Test *t, const char *properties, unsigned size0,
+                   const char *before, const char *after)
 {
     QPCIAddress addr = { .devfn = QPCI_DEVFN(4, 0) };
 
-    t->qs = qtest_pc_boot("-nodefaults -machine q35 -m 192M"
-        " -object memory-backend-ram,id=m0,size=128M"
+    t->qs = qtest_pc_boot("-nodefaults -machine q35 -m %uM"
+        " -object memory-backend-ram,id=m0,size=%uM"
         " -object memory-backend-ram,id=m1,size=64M"
-        " -numa node,memdev=m0 -numa node,memdev=m1"
+        " -numa node,memdev=m0 -numa node,memdev=m1 %s"
         /* Without an eventfd a kick has been handled when it returns. */
         " -device virtio-hballoon-pci,id=hb0,addr=04.0,ioeventfd=off,"
-        "floors=32M%s", properties);
+        "floors=32M%s %s", size0 + 64, size0, before, properties, after);
     t->qts = t->qs->qts;
     t->pci = virtio_pci_new(t->qs->pcibus, &addr);
     g_assert_nonnull(t->pci);
     qvirtio_pci_device_enable(t->pci);
     t->dev = &t->pci->vdev;
     start_driver(t);
+}
+
+void setup(Test *t, const char *properties)
+{
+    setup_machine(t, properties, SIZE0 / MiB, "", "");
 }
 
 void teardown(Test *t)

@@ -325,5 +325,6 @@ int main(int argc, char **argv)
                    test_reporting_of_one_node);
     qtest_add_func("/hballoon/overtaken-status", test_overtaken_status);
     add_hostile_tests();
+    add_vfio_tests();
     return g_test_run();
 }

@@ -59,6 +59,12 @@ void restart_driver(Test *t);
 /* Boot with a device of these properties, or "". */
 void setup(Test *t, const char *properties);
 
+/*
+ * The same with @size0 MiB on node 0, and with arguments for QEMU before and
+ * after those that make the device.
+ */
+void setup_machine(Test *t, const char *properties, unsigned size0,
+                   const char *before, const char *after);
 void teardown(Test *t);
 
 bool broken(Test *t);
@@ -78,5 +84,8 @@ void assert_ok(Test *t, uint16_t type, uint32_t node, uint64_t addr,
 
 /* virtio-hballoon-test-hostile.c */
 void add_hostile_tests(void);
+
+/* virtio-hballoon-test-vfio.c: with VFIO_HOST=DEVICE in the environment */
+void add_vfio_tests(void);
 
 #endif

@@ -194,6 +194,43 @@ def test_device(tmp_path, request, part):
     assert len(ran) >= (15 if part == "rest" else 1), done.stdout[-4000:]
 
 
+# A QEMU in a guest, so that VFIO needs no hardware: the guest passes its edu on.
+VFIO = """
+for device in /sys/bus/pci/devices/*; do
+    [ "$(cat $device/device)" != 0x11e8 ] || edu=$(basename $device)
+done
+echo vfio-pci > /sys/bus/pci/devices/$edu/driver_override
+echo $edu > /sys/bus/pci/drivers_probe
+cat > /tmp/qemu-system-x86_64 << "end"
+#!/bin/sh
+exec qemu-system-x86_64 FIRMWARE "$@"
+end
+chmod +x /tmp/qemu-system-x86_64
+export QTEST_QEMU_BINARY=/tmp/qemu-system-x86_64 VFIO_HOST=$edu
+virtio-hballoon-test -p /x86_64/hballoon/vfio
+"""
+
+
+def test_vfio(guest, tmp_path):
+    """What a passed-through device maps follows what is held."""
+    build = tiervm.BUILD / "qemu"
+    # The guest has it in memory, and sees no /tmp of the host.
+    qemu = tmp_path / "qemu"
+    subprocess.run(["strip", "-o", str(qemu), tiervm.Machine().qemu_path()],
+                   check=True)
+    firmware = " ".join(f"-L {path}" for path in tiervm.FIRMWARE)
+    result = guest(VFIO.replace("FIRMWARE", firmware), root="host",
+                   timing="off", files={
+                       "/usr/local/bin/qemu-system-x86_64": str(qemu),
+                       "/usr/local/bin/virtio-hballoon-test":
+                       str(build / "tests/qtest/virtio-hballoon-test")},
+                   append="vfio_iommu_type1.allow_unsafe_interrupts=1",
+                   extra=["-device", "virtio-iommu-pci", "-device", "edu"])
+    for order in ("before", "after"):
+        assert re.search(rf"^ok \d+ /x86_64/hballoon/vfio/{order}$",
+                         result.text, re.M), result.text
+
+
 def test_held_memory_moves_within_its_node(balloon):
     """Compaction moves single pages, and each one is accounted for."""
     with balloon() as vm:

@@ -24,8 +24,6 @@ typedef struct HBalloonPages {
 bool hballoon_pages_init(HBalloonPages *p, uint64_t size);
 void hballoon_pages_destroy(HBalloonPages *p);
 
-void hballoon_pages_clear(HBalloonPages *p);
-
 /* Set @held by what @bitmap says, which others have written. */
 void hballoon_pages_recount(HBalloonPages *p);
 
