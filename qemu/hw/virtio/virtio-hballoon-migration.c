@@ -7,11 +7,15 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/timer.h"
 #include "exec/cpu-common.h"
 #include "migration/misc.h"
 #include "migration/vmstate.h"
 #include "system/runstate.h"
 #include "virtio-hballoon-internal.h"
+
+/* How often to look whether postcopy has ended. */
+#define POSTCOPY_LOOK_MS 100
 
 typedef struct NodeChecks {
     VirtIOHBalloonNode *parent;
@@ -110,7 +114,6 @@ static int device_post_load(void *opaque, int version_id)
             if (!migration_in_incoming_postcopy()) {
                 virtio_hballoon_discard_held(hb, n, &run);
             }
-            virtio_hballoon_tell_discarded(hb, n, &run);
             at = run.addr + run.len;
         }
     }
@@ -161,6 +164,19 @@ static int migration_ended(NotifierWithReturn *notifier, MigrationEvent *e,
     return 0;
 }
 
+/* The guest runs here, in postcopy before the end, of which nobody tells. */
+static void look_for_end(void *opaque)
+{
+    VirtIOHBalloon *hb = opaque;
+
+    if (migration_in_incoming_postcopy()) {
+        timer_mod(hb->arrival_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                  POSTCOPY_LOOK_MS);
+    } else {
+        virtio_notify_config(VIRTIO_DEVICE(hb));
+    }
+}
+
 /* At the destination an interrupt is lost until the guest runs. */
 static void vm_changed(void *opaque, bool running, RunState state)
 {
@@ -168,7 +184,7 @@ static void vm_changed(void *opaque, bool running, RunState state)
 
     if (running && hb->arrived) {
         hb->arrived = false;
-        virtio_notify_config(VIRTIO_DEVICE(hb));
+        look_for_end(hb);
     }
 }
 
@@ -178,7 +194,10 @@ void virtio_hballoon_watch_migration(VirtIOHBalloon *hb, bool watch)
         migration_add_notifier(&hb->migration_notifier, migration_ended);
         hb->vm_change_entry = qdev_add_vm_change_state_handler(DEVICE(hb),
                                                                vm_changed, hb);
+        hb->arrival_timer = timer_new_ms(QEMU_CLOCK_REALTIME, look_for_end, hb);
     } else {
+        timer_free(hb->arrival_timer);
+        hb->arrival_timer = NULL;
         qemu_del_vm_change_state_handler(hb->vm_change_entry);
         migration_remove_notifier(&hb->migration_notifier);
     }

@@ -77,6 +77,7 @@ struct VirtIOHBalloon {
     NotifierWithReturn migration_notifier;
     VMChangeStateEntry *vm_change_entry;
     bool arrived;               /* by migration; the guest does not run yet */
+    QEMUTimer *arrival_timer;   /* the guest runs, postcopy goes on */
 
     QLIST_HEAD(, RamDiscardListener) listeners;
     QLIST_ENTRY(VirtIOHBalloon) next;
