@@ -321,6 +321,9 @@ bool hb_owns(const struct hb_node *n, unsigned long pfn,
 	     unsigned long nr);
 struct page *hb_alloc_own(struct hb_node *n, int order);
 struct page *hb_take_block(struct hb_node *n);
+unsigned long hb_take_pages(struct hb_node *n, unsigned long start,
+			    unsigned long end, unsigned long max,
+			    struct list_head *pages);
 void hb_split_block(struct hb_node *n, struct page *page);
 void hb_hold_instead(struct hb_node *n, struct page *to, struct page *from,
 		     int order);
@@ -335,6 +338,7 @@ unsigned int hb_fill(struct hb_node *n, struct hb_request *req,
 void hb_inflated(struct hb_node *n, struct hb_request *req);
 void hb_drain(struct hb_node *n, struct hb_request *req,
 	      unsigned long max);
+void hb_count_deflated(struct hb_node *n, unsigned long nr);
 void hb_deflated(struct hb_node *n, struct hb_request *req);
 void hb_undrain(struct hb_node *n, struct hb_request *req);
 

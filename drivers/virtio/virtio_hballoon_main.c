@@ -228,7 +228,7 @@ static void hb_free_all_held(struct hb_node *n)
 	struct hb_request *req, *next;
 	struct page *page;
 	LIST_HEAD(pages);
-	size_t nr;
+	unsigned long nr;
 
 	list_for_each_entry_safe(req, next, &n->inflight, list) {
 		hb_void_request(n, req);
@@ -236,15 +236,14 @@ static void hb_free_all_held(struct hb_node *n)
 	}
 	while ((page = hb_take_block(n))) {
 		hb_free_block(page);
-		atomic_long_sub(HB_BLOCK_PAGES, &n->nr_held);
+		hb_count_deflated(n, HB_BLOCK_PAGES);
 		cond_resched();
 	}
 	/* Those that compaction has isolated come back. */
 	while (atomic_long_read(&n->nr_held) > 0) {
-		nr = balloon_page_list_dequeue(&n->pages, &pages,
-					       HB_BLOCK_PAGES);
+		nr = hb_take_pages(n, 0, ULONG_MAX, HB_BLOCK_PAGES, &pages);
 		hb_free_pages(&pages);
-		atomic_long_sub(nr, &n->nr_held);
+		hb_count_deflated(n, nr);
 		if (!nr)
 			schedule_timeout_idle(1);
 		cond_resched();

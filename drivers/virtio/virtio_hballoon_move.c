@@ -9,6 +9,7 @@
 #include <linux/balloon_compaction.h>
 #include <linux/memory.h>
 #include <linux/mm.h>
+#include <linux/vmstat.h>
 
 #include "virtio_hballoon.h"
 
@@ -34,6 +35,14 @@ static int hb_exchange(struct hb_node *n, struct page *to, struct page *from,
 	range[0].len = cpu_to_le64((u64)nr << PAGE_SHIFT);
 	range[1].len = range[0].len;
 	return hb_send_and_wait(n, VIRTIO_HBALLOON_REQ_EXCHANGE, 0);
+}
+
+static void hb_count_migrated(struct hb_node *n, unsigned long nr)
+{
+	hb_count(n, HB_MIGRATED, nr);
+#ifdef CONFIG_BALLOON_COMPACTION
+	count_vm_events(BALLOON_MIGRATE, nr);
+#endif
 }
 
 #ifdef CONFIG_BALLOON_COMPACTION
@@ -65,9 +74,8 @@ int hb_migratepage(struct balloon_dev_info *pages, struct page *newpage,
 	spin_lock_irqsave(&pages->pages_lock, flags);
 	balloon_page_insert(pages, newpage);
 	pages->isolated_pages--;
-	__count_vm_event(BALLOON_MIGRATE);
 	spin_unlock_irqrestore(&pages->pages_lock, flags);
-	hb_count(n, HB_MIGRATED, 1);
+	hb_count_migrated(n, 1);
 
 	balloon_page_finalize(page);
 	adjust_managed_page_count(page, 1);
@@ -76,38 +84,22 @@ int hb_migratepage(struct balloon_dev_info *pages, struct page *newpage,
 }
 #endif
 
-static bool hb_within(struct page *page, unsigned long start, unsigned long end)
-{
-	return page_to_pfn(page) >= start && page_to_pfn(page) < end;
-}
-
 /* Take what is held of [@start, @end) off the lists. */
 static void hb_take_range(struct hb_node *n, unsigned long start,
 			  unsigned long end, struct list_head *blocks,
 			  struct list_head *pages)
 {
 	struct page *page, *next;
-	unsigned long flags;
 
 	spin_lock(&n->lock);
 	list_for_each_entry_safe(page, next, &n->blocks, lru) {
-		if (hb_within(page, start, end)) {
+		if (page_to_pfn(page) >= start && page_to_pfn(page) < end) {
 			list_move(&page->lru, blocks);
 			n->nr_blocks--;
 		}
 	}
 	spin_unlock(&n->lock);
-
-	spin_lock_irqsave(&n->pages.pages_lock, flags);
-	list_for_each_entry_safe(page, next, &n->pages.pages, lru) {
-		if (hb_within(page, start, end) && trylock_page(page)) {
-			list_del(&page->lru);
-			balloon_page_finalize(page);
-			unlock_page(page);
-			list_add(&page->lru, pages);
-		}
-	}
-	spin_unlock_irqrestore(&n->pages.pages_lock, flags);
+	hb_take_pages(n, start, end, ULONG_MAX, pages);
 }
 
 /* Could single pages be isolated by others, and so on no list? */
@@ -140,7 +132,7 @@ static int hb_replace(struct hb_node *n, struct page *page, int order)
 	}
 	if (status == VIRTIO_HBALLOON_RESP_OK) {
 		hb_hold_instead(n, to, page, order);
-		hb_count(n, HB_MIGRATED, 1UL << order);
+		hb_count_migrated(n, 1UL << order);
 		return 0;
 	}
 	if (status != -ETIMEDOUT)

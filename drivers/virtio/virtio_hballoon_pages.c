@@ -7,6 +7,7 @@
 #include <linux/mm.h>
 #include <linux/swap.h>
 #include <linux/tiering_demote.h>
+#include <linux/vmstat.h>
 
 #include "virtio_hballoon.h"
 
@@ -118,6 +119,34 @@ struct page *hb_take_block(struct hb_node *n)
 	}
 	spin_unlock(&n->lock);
 	return page;
+}
+
+/*
+ * Take up to @max held single pages of [@start, @end) off their list, but none
+ * that others look at. Returns how many.
+ */
+unsigned long hb_take_pages(struct hb_node *n, unsigned long start,
+			    unsigned long end, unsigned long max,
+			    struct list_head *pages)
+{
+	struct page *page, *next;
+	unsigned long flags, nr = 0;
+
+	spin_lock_irqsave(&n->pages.pages_lock, flags);
+	list_for_each_entry_safe(page, next, &n->pages.pages, lru) {
+		if (nr == max)
+			break;
+		if (page_to_pfn(page) < start || page_to_pfn(page) >= end ||
+		    !trylock_page(page))
+			continue;
+		list_del(&page->lru);
+		balloon_page_finalize(page);
+		unlock_page(page);
+		list_add(&page->lru, pages);
+		nr++;
+	}
+	spin_unlock_irqrestore(&n->pages.pages_lock, flags);
+	return nr;
 }
 
 /* Undo of hb_take_block(): the block is still offline and not managed. */
@@ -352,6 +381,7 @@ void hb_inflated(struct hb_node *n, struct hb_request *req)
 	}
 	hb_hold_pages(n, &req->pages);
 	hb_count(n, HB_INFLATED, req->nr_pages);
+	count_vm_events(BALLOON_INFLATE, req->nr_pages);
 }
 
 /*
@@ -381,16 +411,23 @@ void hb_drain(struct hb_node *n, struct hb_request *req,
 		   (unsigned long)(n->hb->max_ranges - req->nr_ranges));
 	if (!room)
 		return;
-	if (!balloon_page_list_dequeue(&n->pages, &pages, room)) {
+	if (!hb_take_pages(n, 0, ULONG_MAX, room, &pages)) {
 		page = req->nr_pages ? NULL : hb_take_block(n);
 		if (!page)
 			return;
 		hb_split_block(n, page);
-		balloon_page_list_dequeue(&n->pages, &pages, room);
+		hb_take_pages(n, 0, ULONG_MAX, room, &pages);
 	}
 	list_for_each_entry(page, &pages, lru)
 		hb_add_range(req, n->hb->max_ranges, page_to_pfn(page), 1);
 	list_splice_tail(&pages, &req->pages);
+}
+
+void hb_count_deflated(struct hb_node *n, unsigned long nr)
+{
+	atomic_long_sub(nr, &n->nr_held);
+	hb_count(n, HB_DEFLATED, nr);
+	count_vm_events(BALLOON_DEFLATE, nr);
 }
 
 void hb_deflated(struct hb_node *n, struct hb_request *req)
@@ -402,8 +439,7 @@ void hb_deflated(struct hb_node *n, struct hb_request *req)
 		hb_free_block(page);
 	}
 	hb_free_pages(&req->pages);
-	atomic_long_sub(req->nr_pages, &n->nr_held);
-	hb_count(n, HB_DEFLATED, req->nr_pages);
+	hb_count_deflated(n, req->nr_pages);
 }
 
 /* Hold again what was taken off the lists. */

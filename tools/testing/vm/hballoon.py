@@ -79,6 +79,11 @@ class Balloon:
         """A counter of /proc/vmstat."""
         return int(self.sh(f"grep '^{name} ' /proc/vmstat").split()[-1])
 
+    def held_by_vmstat(self):
+        """Bytes that are held, by the counters of /proc/vmstat."""
+        return 4096 * (self.vmstat("balloon_inflate")
+                       - self.vmstat("balloon_deflate"))
+
     def fill(self, node, mib):
         """Write to memory of a node, in tmpfs; freed by drop()."""
         self.sh(f"mkdir -p /fill{node}\n"

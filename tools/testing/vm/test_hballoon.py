@@ -40,6 +40,7 @@ def test_right_node_exact(balloon, node):
                 size - (less if n == node else 0)
                 for n, size in enumerate(sizes)]
             assert vm.value(node, "wrong_node") == 0
+            assert vm.held_by_vmstat() == less
 
 
 @pytest.mark.parametrize("memfd", [False, True], ids=["ram", "memfd"])
@@ -245,7 +246,7 @@ def test_held_memory_moves_within_its_node(balloon):
         assert vm.actual() == held == [
             vm.size[0], 768 * MIB - 29 * 511 * 4096]
         assert vm.meminfo() == total
-        assert vm.value(1, "migrated") > 0
+        assert vm.value(1, "migrated") == vm.vmstat("balloon_migrate") > 0
         assert vm.nodes(retaken=True)[1]["retaken"] == 0
         vm.resize(None, 768 * MIB)
 
@@ -278,7 +279,8 @@ def test_held_memory_makes_way(balloon):
         held = 768 * MIB - actual[1]
         gone = vm.sh(OFFLINE).split()
         assert gone
-        assert vm.value(1, "migrated") > 0
+        assert vm.value(1, "migrated") == vm.vmstat("balloon_migrate") > 0
+        assert vm.held_by_vmstat() == held
         assert vm.actual() == actual
         assert vm.meminfo() == [before[0],
                                 before[1] - held - len(gone) * BLOCK]
@@ -438,6 +440,9 @@ def test_random_resizes(balloon, request):
             assert vm.value(node, "wrong_node") == 0
             assert vm.value(node, "inflated") == vm.value(node, "deflated")
             assert vm.value(node, "inflated") > 0
+        assert vm.held_by_vmstat() == 0
+        assert vm.vmstat("balloon_inflate") == sum(
+            vm.value(node, "inflated") for node in (0, 1))
 
 
 def test_pure_parts(guest, debug):
