@@ -120,6 +120,13 @@ struct hb_attr {
 	unsigned int what;
 };
 
+/* What became of pages that were reported. */
+enum hb_report {
+	HB_REPORT_PENDING,	/* the host has them */
+	HB_REPORT_DONE,
+	HB_REPORT_VOID,		/* the device was reset first */
+};
+
 struct hballoon;
 
 /**
@@ -239,7 +246,7 @@ struct hb_node {
  * @memory_nb: has held memory make way for what goes offline
  * @oom_nb: with F_DEFLATE_ON_OOM
  * @reporting: with F_REPORTING
- * @reporting_done: the host is done with what was reported
+ * @report: state of what was reported last
  * @nr_nodes: entries of @node
  * @node: the nodes
  */
@@ -268,7 +275,7 @@ struct hballoon {
 	struct notifier_block memory_nb;
 	struct notifier_block oom_nb;
 	struct page_reporting_dev_info reporting;
-	bool reporting_done;
+	enum hb_report report;
 
 	unsigned int nr_nodes;
 	struct hb_node node[] __counted_by(nr_nodes);

@@ -133,18 +133,18 @@ int hb_report_free(struct page_reporting_dev_info *reporting,
 		return 0;
 
 	spin_lock_irqsave(&hb->vq_lock, flags);
-	hb->reporting_done = false;
 	if (!hb_stopped(hb) && hb->reporting_vq)
 		err = virtqueue_add_inbuf(hb->reporting_vq, sg, nents, hb,
 					  GFP_ATOMIC);
-	if (!err)
+	if (!err) {
+		WRITE_ONCE(hb->report, HB_REPORT_PENDING);
 		virtqueue_kick(hb->reporting_vq);
+	}
 	spin_unlock_irqrestore(&hb->vq_lock, flags);
 	if (err)
 		return err;
-	wait_event_idle(hb->acked, READ_ONCE(hb->reporting_done) ||
-			!READ_ONCE(hb->reporting_vq));
-	if (!READ_ONCE(hb->reporting_done))
+	wait_event_idle(hb->acked, READ_ONCE(hb->report) != HB_REPORT_PENDING);
+	if (READ_ONCE(hb->report) != HB_REPORT_DONE)
 		return -EIO;
 	for_each_sg(sg, s, nents, i)
 		nr += s->length >> PAGE_SHIFT;

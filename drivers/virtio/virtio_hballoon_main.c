@@ -270,10 +270,14 @@ static void hb_shut_down(struct hballoon *hb)
 	hb_drain_vq(hb->reporting_vq);
 	/* Who reports pages has them back now. */
 	spin_lock_irq(&hb->vq_lock);
-	WRITE_ONCE(hb->reporting_vq, NULL);
+	hb->reporting_vq = NULL;
+	WRITE_ONCE(hb->report, HB_REPORT_VOID);
 	spin_unlock_irq(&hb->vq_lock);
 	wake_up_all(&hb->acked);
 	hb->vdev->config->del_vqs(hb->vdev);
+	/* Resume may fail to make new ones. */
+	hb->request_vq = NULL;
+	hb->status_vq = NULL;
 	if (hb->xnode)
 		hb_void_request(hb->xnode, &hb->xreq);
 	hb->xnode = NULL;

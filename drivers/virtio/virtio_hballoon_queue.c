@@ -93,7 +93,7 @@ void hb_reporting_acked(struct virtqueue *vq)
 
 	spin_lock_irqsave(&hb->vq_lock, flags);
 	while (virtqueue_get_buf(vq, &len))
-		WRITE_ONCE(hb->reporting_done, true);
+		WRITE_ONCE(hb->report, HB_REPORT_DONE);
 	spin_unlock_irqrestore(&hb->vq_lock, flags);
 	wake_up_all(&hb->acked);
 }
