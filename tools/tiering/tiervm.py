@@ -539,7 +539,7 @@ class Session:
         try:
             # A timeout that is no float would be none.
             return self.guest.vm.event_wait(name, float(timeout),
-                                            {"data": match})
+                                            {"data": match} if match else None)
         except asyncio.TimeoutError as exc:
             raise GuestError(f"no event {name} {match} in {timeout:.0f} s"
                              ) from exc

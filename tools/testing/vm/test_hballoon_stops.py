@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""HBalloon when the driver or the machine stops, or the guest moves."""
+"""HBalloon when the driver, the guest or its machine stops, or moves."""
+import os
 import time
 
 import pytest
 import tiervm
-from hballoon import DRIVER, MIB, SMALL, SYSFS
+from hballoon import DRIVER, MIB, SMALL, SYSFS, resident
 
 
 def test_unbind_gives_all_back(balloon):
@@ -21,24 +22,170 @@ def test_unbind_gives_all_back(balloon):
         vm.wait_for("the new driver", lambda: vm.actual() == target)
 
 
+# Unbinds the driver again and again, each time when something is held and more on
+# its way, while a process takes what that leaves and watches over it.
+CHURN = """
+cd {driver}
+device=$(basename $(ls -d virtio*))
+memtool keep 350 1 2 > /tmp/lost &
+for i in 1 2 3 4 5 6 7 8 9 10; do
+    echo $device > unbind
+    echo $device > bind
+    while read -r held < $device/node1/held_blocks && [ "$held" = 0 ]; do
+        :
+    done
+done
+echo $device > unbind
+wait
+echo $device > bind
+cat /tmp/lost
+"""
+
+
 def test_unbind_in_mid_inflate(balloon):
     """A reset drops what is under way: nothing is discarded after it."""
     with balloon(smp=2, memfd=True) as vm:
         before = vm.meminfo()
-        vm.sh(f"basename $(ls -d {SYSFS}) > /tmp/dev")
-        for _ in range(4):
+        target = vm.size[1] - 300 * MIB
+        for _ in range(2):
             # Used memory, which takes the host some time.
             vm.fill(1, 600)
             vm.drop(1)
-            vm.set(None, SMALL, wait=False)
-            assert vm.sh(f"cat /tmp/dev > {DRIVER}/unbind\n"
-                         "memtool keep 600 1 1") == "0\n"
+            vm.set(None, target, wait=False)
+            assert vm.sh(CHURN.format(driver=DRIVER)) == "0\n"
+            vm.wait_for("the last driver", lambda: vm.actual()[1] == target)
+            vm.resize(*vm.size)
             assert vm.meminfo() == before
-            assert vm.actual() == vm.size
-            vm.sh(f"cat /tmp/dev > {DRIVER}/bind")
-            vm.wait_for("the new driver", lambda: vm.actual()[1] == SMALL)
-            vm.resize(None, vm.size[1])
-        assert vm.meminfo() == before
+
+
+def data_and_work(vm):
+    """Data in the guest, and a large resize that has begun; returns the data."""
+    data = vm.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=20 2> /dev/null\n"
+                 "md5sum /tmp/data")
+    # Used memory, which takes the host some time.
+    vm.fill(1, 500)
+    vm.drop(1)
+    vm.set(None, SMALL, wait=False)
+    return data
+
+
+# SeaBIOS does not set up the chipset's power management again: neither could the
+# guest sleep a second time, nor power off. In the bridge's configuration, the
+# address of the registers and the switch are at 64.
+SLEEP = """
+bridge=/sys/bus/pci/devices/0000:00:1f.0/config
+dd if=$bridge of=/tmp/bridge bs=1 skip=64 count=8 2> /dev/null
+echo mem > /sys/power/state
+dd if=/tmp/bridge of=$bridge bs=1 seek=64 conv=notrunc 2> /dev/null
+"""
+
+
+def sleep(vm):
+    """Send the guest to sleep and wake it."""
+    vm.session.start(SLEEP)
+    vm.session.event("SUSPEND")
+    assert vm.actual() == vm.size
+    used = resident(vm.session.pid)
+    vm.session.qmp("system_wakeup")
+    vm.session.wait()
+    # What was given back for the night was not touched.
+    assert resident(vm.session.pid) < used + 32 * MIB
+
+
+def test_suspend(balloon):
+    """Asleep the guest holds nothing, and awake what its targets say."""
+    with balloon(smp=2) as vm:
+        before = vm.meminfo()
+        data = data_and_work(vm)
+        # The first time in the middle of a resize.
+        for target in ([vm.size[0], SMALL],
+                       [vm.size[0] - 20 * MIB, 300 * MIB]):
+            sleep(vm)
+            assert vm.sh("md5sum /tmp/data") == data
+            vm.wait_for("the target", lambda: vm.actual()[1] == SMALL)
+            vm.resize(*target)
+            assert vm.held_by_vmstat() == sum(vm.size) - sum(target)
+            assert vm.meminfo() == [
+                total - size + actual for total, size, actual
+                in zip(before, vm.size, target)]
+            assert vm.nodes(retaken=True)[1]["retaken"] == 0
+            vm.resize(*vm.size)
+            assert vm.meminfo() == before
+            vm.resize(None, SMALL)
+
+
+def test_hibernation(balloon, tmp_path):
+    """A guest on disk holds nothing, and back in memory what its targets say."""
+    disk = tmp_path / "disk"
+    with open(disk, "wb") as file:
+        file.truncate(1024 * MIB)
+    with balloon(append="resume=/dev/vda", extra=[
+            "-drive", f"file={disk},format=raw,if=none,id=disk",
+            "-device", "virtio-blk-pci,drive=disk"]) as vm:
+        before = vm.meminfo()
+        vm.sh("mkswap /dev/vda > /dev/null; swapon /dev/vda")
+        vm.session.qmp("set-action", reboot="reset")
+        data = data_and_work(vm)
+        for target in ([vm.size[0], SMALL],
+                       [vm.size[0] - 20 * MIB, 300 * MIB]):
+            vm.session.start("echo reboot > /sys/power/disk\n"
+                             "echo disk > /sys/power/state")
+            vm.session.event("RESET")
+            # A kernel that finds nothing to resume would not have the data.
+            vm.session.wait()
+            assert vm.sh("md5sum /tmp/data") == data
+            vm.wait_for("the target", lambda: vm.actual()[1] == SMALL)
+            vm.resize(*target)
+            assert vm.held_by_vmstat() == sum(vm.size) - sum(target)
+            assert vm.meminfo() == [
+                total - size + actual for total, size, actual
+                in zip(before, vm.size, target)]
+            vm.resize(*vm.size)
+            assert vm.meminfo() == before
+            vm.resize(None, SMALL)
+
+
+# Powers a slot off as soon as something is held: indicator and power, PCI's
+# Slot Control. No driver of ours for slots is asked.
+EJECT = """
+for port in /sys/bus/pci/devices/*; do
+    [ "$(cat $port/class)" != 0x060400 ] || slot=$port/config
+done
+while read -r held < {held} && [ "$held" = 0 ]; do :; done
+printf '\\000\\007' | dd of=$slot bs=2 seek={word} conv=notrunc 2> /dev/null
+"""
+
+
+def slot_control(vm):
+    """Where the register is in the configuration of the guest's only port."""
+    config = bytes.fromhex(vm.sh(
+        "for port in /sys/bus/pci/devices/*; do\n"
+        "[ $(cat $port/class) != 0x060400 ] || xxd -p $port/config; done"))
+    at = config[0x34]
+    while config[at] != 0x10:         # PCI Express
+        at = config[at + 1]
+    return at + 0x18
+
+
+def test_unplug_in_mid_inflate(balloon):
+    """A processor ejects the device while the main loop discards for it."""
+    with balloon(hballoon=None, smp=2, memfd=True, extra=[
+            # Else the port has nothing to do with it.
+            "-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off",
+            "-device", "pcie-root-port,id=rp,chassis=1",
+            "-device", "virtio-hballoon-pci,id=hb0,bus=rp"]) as vm:
+        # Used memory, which takes the host some time.
+        vm.fill(1, 600)
+        vm.drop(1)
+        vm.session.start(EJECT.format(word=slot_control(vm) // 2, held=vm.sh(
+            f"ls {SYSFS}/node1/held_blocks").strip()))
+        vm.set(None, SMALL, wait=False)
+        vm.session.event("DEVICE_DELETED", device="hb0")
+        assert vm.session.qmp("query-hballoon") == []
+        vm.session.wait()
+        # The guest has it back; its driver waits for a device that is gone.
+        assert vm.sh("memtool keep 100 0 1") == "0\n"
+        vm.session.moved = True
 
 
 def test_system_reset(balloon):
@@ -84,9 +231,7 @@ def test_migration_in_mid_resize(balloon, tmp_path):
         vm.drop(1)
         vm.wait_for("the driver to be told so",
                     lambda: vm.value(1, "busy") > 0)
-        vm.session.qmp("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
-        vm.wait_for("the migration", lambda: vm.session.qmp(
-            "query-migrate")["status"] == "completed")
+        finish(vm)
         ram = vm.session.qmp("query-migrate")["ram"]
         vm.session.moved = True
         # What is held was not sent, not even as zeroes.
@@ -97,6 +242,105 @@ def test_migration_in_mid_resize(balloon, tmp_path):
         assert there.nodes(retaken=True)[1]["retaken"] == 0
         assert there.sh("md5sum /tmp/data") == data
         there.resize(None, 768 * MIB)
+        there.fill(1, 500)
+
+
+def capability(vm, name):
+    """Switch on a capability of migration."""
+    vm.session.qmp("migrate-set-capabilities", capabilities=[
+        {"capability": name, "state": True}])
+
+
+def finish(vm, parameter="max-bandwidth"):
+    """Have a migration go as fast as it can, and wait for its end."""
+    vm.session.qmp("migrate-set-parameters", **{parameter: 1 << 40})
+    vm.wait_for("the migration", lambda: vm.session.qmp(
+        "query-migrate")["status"] == "completed")
+
+
+# The memory of a guest comes slowly: it seems to have stalled.
+LATE = "rcupdate.rcu_cpu_stall_suppress=1"
+
+
+def test_postcopy_in_mid_resize(balloon, tmp_path):
+    """A guest runs at its destination before its memory is there."""
+    with balloon(append=LATE) as vm, \
+            balloon(append=LATE, incoming=True) as there:
+        try:
+            capability(there, "postcopy-ram")
+        except tiervm.GuestError as exc:
+            assert "ostcopy is not supported" in str(exc)
+            pytest.skip(str(exc))
+        capability(vm, "postcopy-ram")
+        vm.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=20 2> /dev/null")
+        data = vm.sh("md5sum /tmp/data")
+        vm.fill(1, 300)
+        done, = vm.set(None, SMALL)
+        assert done["reason"] == "no-memory"
+        actual = vm.actual()
+        migrate(vm, there, tmp_path)
+        vm.session.qmp("migrate-set-parameters",
+                       **{"max-postcopy-bandwidth": MIB})
+        vm.session.qmp("migrate-start-postcopy")
+        there.session.event("RESUME")
+        vm.session.moved = True
+
+        # Memory changes hands neither way, but the guest works.
+        with pytest.raises(tiervm.GuestError, match="migration is running"):
+            there.set(None, 768 * MIB)
+        busy = there.value(1, "busy")
+        there.drop(1)
+        there.wait_for("the driver to be told so",
+                       lambda: there.value(1, "busy") > busy)
+        assert there.actual() == actual
+        finish(vm, "max-postcopy-bandwidth")
+        ram = vm.session.qmp("query-migrate")["ram"]
+        assert ram["postcopy-requests"] > 0
+        assert (ram["normal"] + ram["duplicate"]) * 4096 < (
+            sum(actual) + 64 * MIB)
+
+        there.wait_for("the target", lambda: there.actual()[1] == SMALL, 20)
+        assert there.nodes(retaken=True)[1]["retaken"] == 0
+        assert there.sh("md5sum /tmp/data") == data
+        there.resize(None, 768 * MIB)
+        there.fill(1, 500)
+
+
+def test_background_snapshot(balloon, tmp_path):
+    """State is saved as it was at the beginning, while the guest may run."""
+    state, gate = tmp_path / "state", tmp_path / "gate"
+    os.mkfifo(gate)
+    with balloon(append=LATE, memfd=True) as vm, \
+            balloon(append=LATE, memfd=True, incoming=True) as there:
+        capability(vm, "background-snapshot")
+        vm.fill(1, 300)
+        done, = vm.set(None, SMALL)
+        assert done["reason"] == "no-memory"
+        actual = vm.actual()
+        vm.session.qmp("migrate", uri=f"exec:cat {gate}; cat > {state}")
+        vm.wait_for("the snapshot to start", lambda: vm.session.qmp(
+            "query-migrate").get("status") == "active")
+        with pytest.raises(tiervm.GuestError, match="migration is running"):
+            vm.set(None, 768 * MIB)
+        assert vm.actual() == actual
+        gate.write_text("")
+        vm.wait_for("the snapshot", lambda: vm.session.qmp(
+            "query-migrate")["status"] == "completed")
+        vm.drop(1)
+        vm.resize(None, SMALL)
+        assert vm.nodes(retaken=True)[1]["retaken"] == 0
+        vm.resize(*vm.size)
+
+        there.session.qmp("migrate-incoming", uri=f"file:{state}")
+        there.wait_for("the snapshot to be loaded", lambda: there.session.qmp(
+            "query-migrate").get("status") == "completed")
+        if not there.session.qmp("query-status")["running"]:
+            there.session.qmp("cont")
+        assert there.actual() == actual
+        assert there.nodes(retaken=True)[1]["retaken"] == 0
+        there.drop(1)
+        there.resize(None, SMALL)
+        there.resize(*vm.size)
         there.fill(1, 500)
 
 
@@ -130,8 +374,7 @@ def job(session, command, **arguments):
 def test_snapshot(balloon, tmp_path):
     """A snapshot holds what was held, whatever has become of it since."""
     disk = tmp_path / "disk.qcow2"
-    # A guest whose memory is being loaded seems to have stalled.
-    with balloon(append="rcupdate.rcu_cpu_stall_suppress=1") as vm:
+    with balloon(append=LATE) as vm:
         qmp = vm.session.qmp
         job(vm.session, "blockdev-create",
             options={"driver": "file", "filename": str(disk), "size": 0})
