@@ -64,6 +64,8 @@ struct options {
 	uint64_t move_every;	/* rounds between moves; 0: never */
 	double move_by;		/* share of the buffer */
 	long preferred;		/* node, -1: none */
+	bool interleave;
+	bool place_best;
 	uint64_t rounds;
 	uint64_t updates;	/* per round */
 	uint64_t seed;
@@ -93,7 +95,8 @@ struct gups {
 	uint64_t scan;		/* word that MIX's scan has come to */
 	unsigned int page_bits;	/* of the smallest power of two of pages that holds the buffer */
 	uint64_t random;	/* state of the generator */
-	uint64_t fast_nodes;	/* bit mask */
+	uint64_t fast_nodes;	/* bit masks */
+	uint64_t slow_nodes;
 	struct zipf zipf;
 	double query_s;		/* spent in asking for placement between rounds */
 };
@@ -328,10 +331,9 @@ static void update(struct gups *g, uint64_t round)
 	}
 }
 
-/* The nodes that have CPUs, from a list such as "0-1,4". */
-static uint64_t read_fast_nodes(void)
+/* The nodes in a file of sysfs, from a list such as "0-1,4". */
+static uint64_t read_nodes(const char *path)
 {
-	static const char path[] = "/sys/devices/system/node/has_cpu";
 	char line[256], *p = line;
 	uint64_t mask = 0;
 	FILE *f = fopen(path, "r");
@@ -432,6 +434,50 @@ static uint64_t read_moved(void)
 	return moved;
 }
 
+/*
+ * Of the pages [@index, @end) of hot_page()'s order, move @count at most that are
+ * @fast or not to a node. Returns the index after the last one, and their number.
+ */
+static uint64_t move_some(struct gups *g, uint64_t index, uint64_t end, bool fast, int node,
+			  uint64_t *count)
+{
+	static void *pages[QUERY_PAGES];
+	static int status[QUERY_PAGES], nodes[QUERY_PAGES];
+	uint64_t n = 0, limit = *count;
+
+	for (; index < end && n < limit; index++) {
+		pages[n] = (char *)g->words + hot_page(g, index) * PAGE_BYTES;
+		if (syscall(SYS_move_pages, 0, 1UL, &pages[n], NULL, status, 0) || status[0] < 0)
+			die("--place-best: move_pages: %s", strerror(errno));
+		if (((g->fast_nodes >> status[0]) & 1) == fast)
+			nodes[n++] = node;
+	}
+	if (n && syscall(SYS_move_pages, 0, n, pages, nodes, status, 0) < 0)
+		die("--place-best: move_pages: %s", strerror(errno));
+	*count = n;
+	return index;
+}
+
+/*
+ * The pages that the pattern hits most on the fast tier: as many as it has now.
+ * What is cold goes first, to make room, and as many hot ones follow.
+ */
+static void place_best(struct gups *g)
+{
+	uint64_t pages = g->nr_words / WORDS_PER_PAGE;
+	uint64_t nr_fast = fast_share(g, buffer_page, 0, pages, 1) * pages + 0.5;
+	uint64_t cold = nr_fast, hot = 0, count;
+
+	if (!g->slow_nodes)
+		return;
+	do {
+		count = QUERY_PAGES;
+		cold = move_some(g, cold, pages, true, __builtin_ctzl(g->slow_nodes), &count);
+		if (count)
+			hot = move_some(g, hot, nr_fast, false, __builtin_ctzl(g->fast_nodes), &count);
+	} while (count);
+}
+
 /* A cheap look between rounds, its time kept out of the rounds' figures. */
 static void look(struct gups *g, uint64_t round)
 {
@@ -492,6 +538,14 @@ static void prefer(long node)
 		die("--preferred %ld: set_mempolicy: %s", node, strerror(errno));
 }
 
+static void interleave(struct gups *g, size_t bytes)
+{
+	uint64_t mask = g->fast_nodes | g->slow_nodes;
+
+	if (syscall(SYS_mbind, g->words, bytes, MPOL_INTERLEAVE, &mask, MAX_NODES + 1, 0))
+		die("--interleave: mbind: %s", strerror(errno));
+}
+
 static void fill(struct gups *g)
 {
 	size_t bytes = g->opt.size_mib << 20;
@@ -503,6 +557,8 @@ static void fill(struct gups *g)
 		die("--size %lu: mmap: %s", g->opt.size_mib, strerror(errno));
 	if (!g->opt.thp && madvise(g->words, bytes, MADV_NOHUGEPAGE) && errno != EINVAL)
 		die("madvise: %s", strerror(errno));
+	if (g->opt.interleave)
+		interleave(g, bytes);
 	for (uint64_t i = 0; i < g->nr_words; i++)
 		g->words[i] = i;
 	printf("buffer address=%#lx pages=%lu\n", (unsigned long)g->words,
@@ -520,7 +576,8 @@ static void setup(struct gups *g)
 	g->hot_limit = o->hot_prob * 0x1p32;
 	while (g->nr_words / WORDS_PER_PAGE > 1UL << g->page_bits)
 		g->page_bits++;
-	g->fast_nodes = read_fast_nodes();
+	g->fast_nodes = read_nodes("/sys/devices/system/node/has_cpu");
+	g->slow_nodes = read_nodes("/sys/devices/system/node/has_memory") & ~g->fast_nodes;
 	zipf_init(&g->zipf, o->exponent, g->nr_words / WORDS_PER_PAGE);
 }
 
@@ -575,6 +632,9 @@ static const char usage[] =
 "  --move-every N   it moves after every N rounds\n"
 "  --move-by X      by this share of the buffer (default 0.5)\n"
 "  --preferred N    prefer node N for all memory\n"
+"  --interleave     the buffer's pages take turns among all nodes\n"
+"  --place-best     before the first round, as many of the pages that will be hit\n"
+"                   most are moved to the fast tier as the buffer has there\n"
 "  --rounds N       (default 20)\n"
 "  --updates N      per round (default 1000000)\n"
 "  --seed N         (default 1)\n"
@@ -588,7 +648,8 @@ static const char usage[] =
 "  --help\n";
 
 enum { OPT_PATTERN = 256, OPT_SIZE, OPT_HOT_SHARE, OPT_HOT_PROB, OPT_EXPONENT, OPT_REVERSE,
-       OPT_MOVE_AT, OPT_MOVE_EVERY, OPT_MOVE_BY, OPT_PREFERRED, OPT_ROUNDS, OPT_UPDATES,
+       OPT_MOVE_AT, OPT_MOVE_EVERY, OPT_MOVE_BY, OPT_PREFERRED, OPT_INTERLEAVE, OPT_PLACE_BEST,
+       OPT_ROUNDS, OPT_UPDATES,
        OPT_SEED, OPT_LOOK_EVERY, OPT_THP, OPT_AFTER_FILL, OPT_AFTER_ROUNDS, OPT_VERIFY, OPT_HELP };
 
 static const struct option long_options[] = {
@@ -602,6 +663,8 @@ static const struct option long_options[] = {
 	{ "move-every", required_argument, NULL, OPT_MOVE_EVERY },
 	{ "move-by", required_argument, NULL, OPT_MOVE_BY },
 	{ "preferred", required_argument, NULL, OPT_PREFERRED },
+	{ "interleave", no_argument, NULL, OPT_INTERLEAVE },
+	{ "place-best", no_argument, NULL, OPT_PLACE_BEST },
 	{ "rounds", required_argument, NULL, OPT_ROUNDS },
 	{ "updates", required_argument, NULL, OPT_UPDATES },
 	{ "seed", required_argument, NULL, OPT_SEED },
@@ -646,6 +709,12 @@ static void set_option(struct options *o, int opt, const char *name)
 		break;
 	case OPT_PREFERRED:
 		o->preferred = parse_number(name, optarg, 0, MAX_NODES - 1);
+		break;
+	case OPT_INTERLEAVE:
+		o->interleave = true;
+		break;
+	case OPT_PLACE_BEST:
+		o->place_best = true;
 		break;
 	case OPT_ROUNDS:
 		o->rounds = parse_number(name, optarg, 1, UINT32_MAX);
@@ -729,6 +798,8 @@ int main(int argc, char **argv)
 	print_config(&g);
 	fill(&g);
 	begin(&g);
+	if (g.opt.place_best)
+		place_best(&g);
 	report_placement(&g, "before");
 	run_command("after-fill", g.opt.after_fill);
 	run_rounds(&g);

@@ -107,6 +107,27 @@ def test_preferred_node(guest, gups):
     assert "when=before hot=0.0000 all=0.0000" in out
 
 
+def test_interleave(guest, gups):
+    """--interleave spreads the buffer over both nodes, page by page."""
+    out = guest("gups --size 64 --rounds 1 --updates 1000 --interleave",
+                files=gups, timing="off").text
+    assert re.search(r"when=before hot=0.5\d* all=0.5000", out)
+
+
+@pytest.mark.parametrize("pattern", ["hotset", "scattered"])
+def test_best_placement(guest, gups, pattern):
+    """--place-best: the hot set is fast, no more is than before; data stay."""
+    args = (f"gups --pattern {pattern} --reverse --size 320 --rounds 1 "
+            "--updates 1000 --verify")
+    out = guest(f"{args} --place-best; {args}", files=gups, timing="off").text
+    (hot, best), (_, other) = re.findall(
+        r"when=before hot=([\d.]+) all=([\d.]+)", out)
+    assert float(hot) > 0.99
+    assert float(best) == pytest.approx(float(other), abs=0.01)
+    assert 0.3 < float(best) < 0.9
+    assert out.count("verify errors=0") == 2
+
+
 def test_numa_migration_keeps_the_data(guest, gups, debug):
     """Stock promotion and demotion move pages and lose no update."""
     result = guest("""
