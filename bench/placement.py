@@ -40,7 +40,10 @@ LINES_PER_PAGE = 64
 MIN_PAGES = 1000                      # moved, for a mean cost to be one
 
 POLICIES = [*policies.POLICIES,
-            Policy("hplacement_abit", HPLACEMENT, source="abit")]
+            Policy("hplacement_abit", HPLACEMENT, source="abit"),
+            Policy("interleave", gups="--interleave"),
+            # Of what is known of the pattern beforehand.
+            Policy("oracle", gups="--place-best")]
 OURS = "hplacement"
 ABIT = "hplacement_abit"
 
@@ -89,6 +92,12 @@ class Window(NamedTuple):
     end: int
 
 
+def stamps_of(outcome: Outcome) -> List[int]:
+    """The machine's time in ns before the rounds and after each."""
+    return ([int(outcome.facts["start"]["tsc"])]
+            + [int(r["tsc"]) for r in outcome.rounds])
+
+
 def windows(outcome: Outcome, workload: Workload) -> List[Window]:
     """What is judged: the last quarter, or of each stay after a move the rest.
 
@@ -97,8 +106,7 @@ def windows(outcome: Outcome, workload: Workload) -> List[Window]:
     count = len(outcome.rounds)
     phases = workload.phases(count)
     ends = [0.0] + [r["elapsed_s"] for r in outcome.rounds]
-    stamps = ([int(outcome.facts["start"]["tsc"])]
-              + [int(r["tsc"]) for r in outcome.rounds])
+    stamps = stamps_of(outcome)
     found = []
     for first, last in phases[1:] or phases:
         if workload.move_every:
@@ -113,48 +121,68 @@ def windows(outcome: Outcome, workload: Workload) -> List[Window]:
     return found
 
 
-class Misses:
-    """Misses of each page of a buffer, during a stay of the hot set."""
+class Interval(NamedTuple):
+    """Misses of each page of a buffer in a while of TRUTH_MS."""
+    end: int                          # the machine's time in ns
+    fast: numpy.ndarray               # that went to the fast node
+    all: numpy.ndarray
 
-    def __init__(self, pages: int):
-        self.stay = [0] * pages       # all of it
-        self.judged = [0] * pages
-        self.judged_fast = [0] * pages
+    def within(self, start: int, end: int) -> bool:
+        """Does it lie wholly in [start, end)?"""
+        return start <= self.end - TRUTH_MS * 1000000 and self.end <= end
 
 
-def read_misses(table: Iterable[bytes], first: int, pages: int,
-                spans: Sequence[Window]) -> Tuple[List[Misses], int]:
-    """The misses of pages [first, first + pages) in windows that do not overlap.
+def read_misses(table: Iterable[bytes], first: int, pages: int, start: int,
+                end: int) -> Tuple[List[Interval], int]:
+    """The misses of pages [first, first + pages) in [start, end).
 
-    table: lines of the timing model's file `truth`, in intervals of TRUTH_MS.
-    An interval counts if it lies wholly in the time in question. Returns also
-    how many address spaces have such pages then.
+    table: lines of the timing model's file `truth`, in intervals of TRUTH_MS,
+    in their order; those that lie wholly in that time count. Returns also how
+    many address spaces have such pages then.
     """
-    found = [Misses(pages) for _ in spans]
+    found: List[Interval] = []
     index = {b"0x%x" % (first + page): page for page in range(pages)}
     spaces = set()
-    date, stay, judged = b"", None, False
+    date, fast, slow = b"", None, None
+
+    def close() -> None:
+        if fast and any(map(any, (fast, slow))):
+            own = numpy.array(fast, numpy.uint32)
+            found.append(Interval(int(date), own,
+                                  own + numpy.array(slow, numpy.uint32)))
+
     rows = iter(table)
     next(rows)                        # the header
     for row in rows:
         when, space, page, node, misses = row.split(b",")
         if when != date:
-            date, end = when, int(when)
-            begin = end - TRUTH_MS * 1000000
-            stay, judged = None, False
-            for span, own in zip(spans, found):
-                if span.start <= begin and end <= span.end:
-                    stay, judged = own, span.judged <= begin
-        if stay is None or page not in index:
-            continue
-        which, count = index[page], int(misses)
-        spaces.add(space)
-        stay.stay[which] += count
-        if judged:
-            stay.judged[which] += count
-            if node == b"0":
-                stay.judged_fast[which] += count
+            close()
+            date, fast, slow = when, None, None
+            if Interval(int(when), None, None).within(start, end):
+                fast, slow = [0] * pages, [0] * pages
+        if fast and page in index:
+            spaces.add(space)
+            (fast if node == b"0" else slow)[index[page]] += int(misses)
+    close()
     return found, len(spaces)
+
+
+class Misses:
+    """Misses of each page, during a stay of the hot set."""
+
+    def __init__(self, intervals: Sequence[Interval], span: "Window"):
+        stay = [i for i in intervals if i.within(span.start, span.end)]
+        judged = [i for i in stay if i.within(span.judged, span.end)]
+        self.stay = sum(i.all for i in stay)
+        self.judged = sum(i.all for i in judged)
+        self.judged_fast = sum(i.fast for i in judged)
+
+
+def best_pages(rank: Sequence[int], capacity: int) -> numpy.ndarray:
+    """The pages of the highest rank, as many as fit."""
+    # Signed, or there would be nothing below zero.
+    order = numpy.argsort(-numpy.asarray(rank, numpy.int64), kind="stable")
+    return order[:capacity]
 
 
 def best_misses(rank: Sequence[int], judged: Sequence[int],
@@ -164,8 +192,29 @@ def best_misses(rank: Sequence[int], judged: Sequence[int],
     rank: misses of each page, by which placement is chosen. judged: those that
     are counted. capacity: pages.
     """
-    order = numpy.argsort(-numpy.asarray(rank), kind="stable")
-    return int(numpy.asarray(judged)[order[:capacity]].sum())
+    return int(numpy.asarray(judged)[best_pages(rank, capacity)].sum())
+
+
+def hits_over_time(intervals: Sequence[Interval], start: int,
+                   stays: Sequence[Tuple[int, int]],
+                   capacity: int) -> List[Dict[str, float]]:
+    """Hit ratio of each interval that lies wholly in a stay, and the oracle's.
+
+    start: of the rounds. stays: start and end of each stay of the hot set, for
+    which the oracle has a placement each. All in ns of the machine's time.
+    """
+    out = []
+    for stay in stays:
+        own = [i for i in intervals if i.within(*stay)]
+        if not own:
+            continue
+        best = best_pages(sum(i.all for i in own), capacity)
+        for i in own:
+            misses = int(i.all.sum())
+            out.append({"time_s": (i.end - start) / 1e9,
+                        "hit_ratio": int(i.fast.sum()) / misses,
+                        "oracle": int(i.all[best].sum()) / misses})
+    return out
 
 
 def capacity_pages(outcome: Outcome) -> int:
@@ -187,31 +236,39 @@ class Cell(Outcome):
     fast_misses: int = 0              # of the buffer, in the judged windows
     best_misses: int = 0              # had placement been the best
     all_misses: int = 0
+    hits: List[Dict[str, float]] = dataclasses.field(default_factory=list)
 
-    def judge_misses(self, spans: Sequence[Window],
+    def judge_misses(self, workload: Workload, spans: Sequence[Window],
                      truth: Path) -> Optional[str]:
         """Read how many misses went where, and where they could have gone.
 
         Returns what is wrong, or None.
         """
-        ticks = int(self.rounds[-1]["tsc"]) - int(self.facts["start"]["tsc"])
+        stamps = stamps_of(self)
+        ticks = stamps[-1] - stamps[0]
         if not 0.99 < ticks / 1e9 / self.elapsed() < 1.01:
             return "the time stamp counter is not the timing model's clock"
         first = int(self.facts["buffer"]["address"], 16) >> 12
         pages = int(self.facts["buffer"]["pages"])
         self.capacity = capacity_pages(self)
         with open(truth, "rb") as table:
-            stays, spaces = read_misses(table, first, pages, spans)
+            intervals, spaces = read_misses(table, first, pages, stamps[0],
+                                            stamps[-1])
         if spaces > 1:
             return f"the buffer's pages are in {spaces} address spaces"
-        for own in stays:
-            self.fast_misses += sum(own.judged_fast)
-            self.all_misses += sum(own.judged)
+        for own in (Misses(intervals, span) for span in spans):
+            if not numpy.any(own.judged):
+                return (f"no interval of {TRUTH_MS} ms lies wholly in what is "
+                        "judged: give more rounds")
+            self.fast_misses += int(own.judged_fast.sum())
+            self.all_misses += int(own.judged.sum())
             self.best_misses += best_misses(own.stay, own.judged,
                                             self.capacity)
-        if not self.all_misses:
-            return (f"no interval of {TRUTH_MS} ms lies wholly in what is "
-                    "judged: give more rounds")
+        self.hits = hits_over_time(
+            intervals, stamps[0], [(stamps[first - 1], stamps[last]) for
+                                   first, last in
+                                   workload.phases(len(self.rounds))],
+            self.capacity)
         return None
 
     def grown(self, *names: str) -> int:
@@ -232,29 +289,31 @@ class Cell(Outcome):
 
 def measure(workload: Workload, policy: Policy, profile: str = "pmem",
             rounds: Optional[int] = None, name: str = "placement",
-            progress: Optional[Callable[[Outcome], None]] = None) -> Cell:
+            progress: Optional[Callable[[Outcome], None]] = None,
+            misses: bool = True, size_mib: int = SIZE_MIB) -> Cell:
     """Run a workload in a guest under a policy; never raises GuestError.
 
     name: prefix of the console log's name. progress: called after each line of
-    output.
+    output. misses: count them. size_mib: of the buffer.
     """
     cell = Cell(policy.name, workload.name)
     with tempfile.TemporaryDirectory(prefix="placement-") as scratch:
         truth = Path(scratch) / "truth"
         machine: Dict[str, object] = {"profile": profile}
-        if policy.name != "all_fast":
+        if misses and policy.name != "all_fast":
             machine.update(truth=str(truth), truth_interval_ms=TRUTH_MS)
         policies.run(cell, policy, workload.arguments(),
                      rounds or workload.rounds,
                      f"{name}-{workload.name}-{policy.name}",
-                     lambda _: progress(cell) if progress else None, **machine)
+                     lambda _: progress(cell) if progress else None,
+                     size_mib=size_mib, **machine)
         if cell.error:
             return cell
         spans = windows(cell, workload)
         if len(spans) < max(1, len(workload.phases(len(cell.rounds))) - 1):
             cell.error = "nothing to judge after a move: give more rounds"
         elif "truth" in machine:
-            cell.error = cell.judge_misses(spans, truth)
+            cell.error = cell.judge_misses(workload, spans, truth)
     return cell
 
 

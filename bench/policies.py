@@ -115,6 +115,7 @@ class Policy:
     fast: int = 256                   # MiB
     slow: int = 768
     source: str = ""                  # of HPlacement's samples; "": auto
+    gups: str = ""                    # more arguments of the program
     # The fast tier, after two thirds of fewer rounds: the hot set is fast long
     # before, and the demo is not to last longer for it.
     halve: bool = False
@@ -147,6 +148,8 @@ FIGURES = """
 {
     grep -E '^(numa_|pgpromote|pgdemote|pgmigrate|hpl_|tier_)' /proc/vmstat
     awk '$1 == "cpu" { print "system_ticks", $4 + $7 + $8 }' /proc/stat
+    awk '$2 ~ /^.kdamond/ { ticks += $14 + $15 }
+         END { print "kdamond_ticks", ticks + 0 }' /proc/[0-9]*/stat
 } | sed "s/^/vmstat $1 /"
 """
 
@@ -246,18 +249,19 @@ def _pairs(text: str) -> List[List[str]]:
 def run(outcome: Outcome, policy: Policy, gups: str, rounds: int, name: str,
         on_line: Callable[[str], None],
         on_start: Optional[Callable[[tiervm.Session], None]] = None,
-        **machine) -> None:
+        size_mib: int = SIZE_MIB, **machine) -> None:
     """Run GUPS in a guest under a policy and fill in its outcome.
 
-    gups: its arguments but for the rounds and how many updates they have. name:
-    of the console log. on_line: called with each line, once outcome has it.
-    machine: fields of tiervm.Machine. Never raises GuestError.
+    gups: its arguments but for the rounds, how many updates they have, and the
+    buffer's size. name: of the console log. on_line: called with each line, once
+    outcome has it. machine: fields of tiervm.Machine. Never raises GuestError.
     """
     def take(line: str) -> None:
         outcome.take(line)
         on_line(line)
 
-    gups += f" --size {SIZE_MIB} --rounds {rounds} --updates {UPDATES}"
+    gups += (f" {policy.gups} --size {size_mib} --rounds {rounds} "
+             f"--updates {UPDATES}")
     setup = policy.setup.replace("SOURCE", policy.source)
     script = "".join(f"cat > /tiervm/{file} << 'END'\n{text}END\n"
                      for file, text in (("policy", PRELUDE + setup),
@@ -343,19 +347,22 @@ def _output_of(*command: str) -> str:
     return done.stdout.splitlines()[0] if done.stdout else "unknown"
 
 
+def versions(linux: str) -> Dict[str, str]:
+    """Of a results file."""
+    return {"project": _output_of("git", "describe", "--always", "--dirty"),
+            "linux": linux or "unknown",
+            "qemu": _output_of(tiervm.Machine().qemu_path(), "--version")}
+
+
 def write_results(path: Path, experiment: str, command: str,
-                  outcomes: Sequence[Outcome],
-                  rows: List[Dict[str, object]]) -> None:
-    """Write a results file."""
-    linux = next((o.linux for o in outcomes if o.linux), "unknown")
-    results = {
-        "experiment": experiment, "command": command,
-        "versions": {
-            "project": _output_of("git", "describe", "--always", "--dirty"),
-            "linux": linux,
-            "qemu": _output_of(tiervm.Machine().qemu_path(), "--version"),
-        },
-        "rows": rows,
-    }
+                  outcomes: Sequence[Outcome], rows: List[Dict[str, object]],
+                  **more: object) -> None:
+    """Write a results file; more: of its fields."""
+    linux = next((o.linux for o in outcomes if o.linux), "")
+    results = {"experiment": experiment, "command": command,
+               "versions": versions(linux), **more, "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    # A reader, or a power cut, sees the old file or the new one.
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(results, indent=1) + "\n")
+    fresh.replace(path)

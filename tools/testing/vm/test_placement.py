@@ -4,10 +4,11 @@ import json
 import re
 
 import cost
+import numpy
 import placement
 import policies
 import pytest
-from placement import Cell, Misses, Results, Window
+from placement import Cell, Interval, Results, Window
 
 WORKLOADS = {w.name: w for w in placement.WORKLOADS}
 POLICIES = {p.name: p for p in placement.POLICIES}
@@ -53,18 +54,19 @@ def table(*rows):
 def test_misses_are_read_by_interval():
     """What lies only partly in a window, or is another page, is left out."""
     span = Window([4], 1000 * MS, 1500 * MS, 2000 * MS)
-    (own,), spaces = placement.read_misses(table(
-        (1249, "0x7,0x100,0,1"),      # began before the window
+    found, spaces = placement.read_misses(table(
+        (1249, "0x9,0x100,0,1"),      # began before the window
         (1250, "0x7,0x100,0,2"), (1500, "0x7,0x101,1,4"),
         (1749, "0x7,0x101,0,8"),      # began before the judged part
         (1750, "0x7,0x100,0,16"), (1750, "0x7,0x100,1,32"),
         (1750, "0x7,0x102,0,64"),     # not of the buffer
         (2000, "0x7,0x101,1,128"),
-        (2250, "0x7,0x100,0,256")),   # ends after it
-        0x100, 2, [span])
-    assert own.stay == [2 + 16 + 32, 4 + 8 + 128]
-    assert own.judged == [16 + 32, 128]
-    assert own.judged_fast == [16, 0]
+        (2250, "0x9,0x100,0,256")),   # ends after it
+        0x100, 2, 1000 * MS, 2000 * MS)
+    own = placement.Misses(found, span)
+    assert list(own.stay) == [2 + 16 + 32, 4 + 8 + 128]
+    assert list(own.judged) == [16 + 32, 128]
+    assert list(own.judged_fast) == [16, 0]
     assert spaces == 1
 
 
@@ -74,20 +76,38 @@ def test_misses_of_each_stay_are_apart():
              Window([4], 1000 * MS, 1000 * MS, 2000 * MS)]
     found, spaces = placement.read_misses(
         table((1000, "0x7,0x100,0,1"), (1250, "0x8,0x100,0,2")), 0x100, 1,
-        spans)
-    assert [own.stay for own in found] == [[1], [2]]
+        0, 2000 * MS)
+    assert [list(placement.Misses(found, span).stay) for span in spans] == [
+        [1], [2]]
     assert spaces == 2
+
+
+def test_hits_over_time_and_the_oracles():
+    """An oracle for each stay; what lies across a move is left out."""
+    found, _ = placement.read_misses(
+        table((1250, "0x7,0x100,0,1"), (1250, "0x7,0x101,1,3"),
+              (1500, "0x7,0x100,0,4"), (1500, "0x7,0x101,1,6"),
+              (1700, "0x7,0x100,0,9"),        # the hot set moves meanwhile
+              (2000, "0x7,0x100,0,3"), (2000, "0x7,0x101,1,1")),
+        0x100, 2, 1000 * MS, 2000 * MS)
+    assert placement.hits_over_time(
+        found, 1000 * MS, [(1000 * MS, 1600 * MS), (1600 * MS, 2000 * MS)],
+        1) == [{"time_s": 0.25, "hit_ratio": 0.25, "oracle": 0.75},
+               {"time_s": 0.5, "hit_ratio": 0.4, "oracle": 0.6},
+               {"time_s": 1.0, "hit_ratio": 0.75, "oracle": 0.75}]
 
 
 def test_hit_ratio_is_held_against_the_oracle(monkeypatch, tmp_path):
     """Misses on the fast node, of those that the best placement has there."""
-    own = Misses(1000)
-    own.stay = own.judged = [9] * 100 + [1] * 900
-    own.judged_fast = [9] * 50 + [0] * 950
-    monkeypatch.setattr(placement, "read_misses", lambda *_: ([own], 1))
+    fast = numpy.array([9] * 50 + [0] * 950)
+    all_ = numpy.array([9] * 100 + [1] * 900)
+    monkeypatch.setattr(placement, "read_misses", lambda *_: (
+        [Interval(13000 * MS, fast, all_)], 1))
     (tmp_path / "truth").touch()
     cell = made_up()
-    assert cell.judge_misses([], tmp_path / "truth") is None
+    spans = placement.windows(cell, WORKLOADS["hotset"])
+    assert cell.judge_misses(WORKLOADS["hotset"], spans,
+                             tmp_path / "truth") is None
     assert cell.capacity == 510       # half of the pages, and 10 free ones
     assert cell.best_misses == 900 + 410
     figures = {name: value for name, value, _ in placement.figures(
@@ -102,7 +122,8 @@ def test_wrong_clock_is_noticed(tmp_path, factor):
     cell = made_up()
     start = float(cell.facts["start"]["tsc"])
     cell.rounds[-1]["tsc"] = start + factor * (cell.rounds[-1]["tsc"] - start)
-    assert "time stamp counter" in cell.judge_misses([], tmp_path / "truth")
+    assert "time stamp counter" in cell.judge_misses(
+        WORKLOADS["hotset"], [], tmp_path / "truth")
 
 
 def test_last_quarter_is_judged():
