@@ -7,7 +7,7 @@ export LINUX_SRC QEMU_SRC LLVM CONFIG JOBS PATCH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup tree refresh kernel kernel-debug qemu builds demo bench shell test test-long test-host programs selftests \
+.PHONY: help setup tree refresh kernel kernel-debug qemu builds demo bench bench-list plot shell test test-long test-host programs selftests \
 	check deb series clean
 
 help:
@@ -16,7 +16,10 @@ help:
 ## Everything generated lies in build/. Each target brings what it needs.
 ##
 ## make demo          a guest finds a program's hot memory and makes it fast; five policies compared
-## make bench         six policies on six workloads, beside the best placement there could be, and costs; 25 minutes
+## make bench         the evaluation, within the hour; FAST=1: less of it, within 15 minutes; ONLY=NAME: one experiment
+##                    Interrupted, it goes on where it was. Page: build/bench/report.html
+## make bench-list    what the evaluation asks, and how long each answer takes
+## make plot          draw the evaluation's page again, from build/results alone
 ## make test          all tests; ends with `N passed, N failed, N skipped`
 ## make shell         boot the two-tier guest to a prompt, with this machine's programs in it
 ##
@@ -60,7 +63,13 @@ demo: kernel qemu programs
 	@$(PYTHON) bench/demo.py
 
 bench: kernel qemu programs
-	@$(PYTHON) bench/placement.py
+	@$(PYTHON) bench/run.py $(ONLY) $(if $(FAST),--fast)
+
+bench-list: tree
+	@$(PYTHON) bench/run.py --list
+
+plot:
+	@$(PYTHON) bench/report.py build/results build/bench/report.html
 
 shell: kernel qemu programs
 	@$(PYTHON) tools/tiering/tiervm.py shell

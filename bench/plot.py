@@ -21,6 +21,7 @@ COLOURS = {
     "all_fast": "#000000", "unmanaged": "#999999",
     "numa_balancing": "#e69f00", "damon": "#56b4e9", "hplacement": "#d55e00",
     "hplacement_halved": "#009e73", "hplacement_abit": "#009e73",
+    "interleave": "#0072b2", "oracle": "#cc79a7",
 }
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -45,7 +46,7 @@ def _value(rows: List[Row], metric: str, policy: str) -> Optional[float]:
     return found[0]["value"] if found else None
 
 
-def _svg(figure) -> str:
+def svg(figure) -> str:
     """A figure as SVG for a page, the same bytes for the same figure."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
@@ -69,7 +70,7 @@ def _lines(rows: List[Row], policies: Sequence[str], metric: str,
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _svg(figure)
+    return svg(figure)
 
 
 def _slices(rows: List[Row], policies: Sequence[str]) -> str:
@@ -87,14 +88,14 @@ def _slices(rows: List[Row], policies: Sequence[str]) -> str:
         axis.set_xlabel("64 MiB slice of the buffer (hot set: the last)")
         axis.set_yticks(range(len(policies)), policies)
     figure.colorbar(image, ax=axes, label="share on the fast tier")
-    return _svg(figure)
+    return svg(figure)
 
 
 def _table(rows: List[Row], policies: Sequence[str]) -> str:
     best = _value(rows, "gups_final", "all_fast")
-    head = ("policy", "GUPS, first quarter", "GUPS, last quarter",
-            "of all_fast", "hot set in fast", "moved (MiB)")
-    lines = ["<table><tr>" + "".join(f"<th>{h}</th>" for h in head) + "</tr>"]
+    heads = ("policy", "GUPS, first quarter", "GUPS, last quarter",
+             "of all_fast", "hot set in fast", "moved (MiB)")
+    lines = ["<table><tr>" + "".join(f"<th>{h}</th>" for h in heads) + "</tr>"]
     for policy in policies:
         failed = _value(rows, "failed", policy)
         if failed is not None:
@@ -137,13 +138,15 @@ def _ran(rows: List[Row]) -> List[str]:
     return [p for p in _policies(rows) if _value(rows, "failed", p) is None]
 
 
-def _head(data: Dict[str, object]) -> str:
+def head(data: Dict[str, object]) -> str:
+    """By what command and which versions the results were made."""
     versions = ", ".join(f"{k} {v}" for k, v in data["versions"].items())
     return (f"<p><code>{html.escape(data['command'])}</code><br>"
             f"{html.escape(versions)}</p>")
 
 
-def _write(report: Path, title: str, body: List[str]) -> None:
+def write_page(report: Path, title: str, body: List[str]) -> None:
+    """Write a page, and its directory."""
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(PAGE.format(title=html.escape(title),
                                   body="\n".join(body)))
@@ -153,7 +156,7 @@ def draw_workloads(results: Path, report: Path) -> None:
     """Write the page for a results file of several workloads."""
     matplotlib.rcParams["svg.hashsalt"] = "placement"
     data = json.loads(results.read_text())
-    body = [_head(data)]
+    body = [head(data)]
     for workload in dict.fromkeys(row["workload"] for row in data["rows"]):
         rows = [row for row in data["rows"] if row["workload"] == workload]
         body += [f"<h2>{html.escape(workload)}</h2>",
@@ -162,7 +165,7 @@ def draw_workloads(results: Path, report: Path) -> None:
                  (("gups_round", "updates per second (1e9)"),
                   ("hot_in_fast_round", "share of the hot set on the fast tier"))
                  if any(row["metric"] == metric for row in rows)]
-    _write(report, data["experiment"], body)
+    write_page(report, data["experiment"], body)
 
 
 def draw(results: Path, report: Path) -> None:
@@ -171,7 +174,7 @@ def draw(results: Path, report: Path) -> None:
     data = json.loads(results.read_text())
     rows = data["rows"]
     policies, ran = _policies(rows), _ran(rows)
-    body = [_head(data), _table(rows, policies)]
+    body = [head(data), _table(rows, policies)]
     if ran:
         body += ["<h2>Throughput over time</h2>",
                  _lines(rows, ran, "gups_round", "updates per second (1e9)"),
@@ -179,7 +182,7 @@ def draw(results: Path, report: Path) -> None:
                  _lines(rows, ran, "hot_in_fast_round",
                         "share of the hot set on the fast tier"),
                  "<h2>Placement of the buffer</h2>", _slices(rows, ran)]
-    _write(report, f"{data['experiment']}: {rows[0]['workload']}", body)
+    write_page(report, f"{data['experiment']}: {rows[0]['workload']}", body)
 
 
 def main() -> int:

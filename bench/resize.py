@@ -543,20 +543,35 @@ class Results:
         for goal in GOALS:
             self.show_goal(goal)
 
-    def show_goal(self, goal: Goal) -> None:
-        """One line, if the metric was measured."""
+    def judge(self, goal: Goal) -> Optional["Judged"]:
+        """How it is with a goal, or None if the metric was not measured."""
         value = self.median(goal.metric, goal.workload, "hballoon")
         base = 1.0 if goal.of is None else self.median(
             goal.metric, goal.workload, goal.of)
         if value is None or base is None:
-            return
+            return None
         bound = goal.factor * base
-        met = value >= bound if goal.least else value <= bound
         what = f"{goal.metric} {goal.workload or ''}".rstrip()
-        wanted = (f"{'at least' if goal.least else 'at most'} {goal.factor:g}"
-                  + (f" of {goal.of}" if goal.of else ""))
-        is_now = (f"{value / base:.2f}" if goal.of and base else show(value))
-        print(f"{'met   ' if met else 'MISSED'}  {what:34} {wanted}: {is_now}")
+        least = "at least" if goal.least else "at most"
+        return Judged(
+            f"{what} {least} {goal.factor:g}"
+            + (f" of {goal.of}" if goal.of else ""),
+            value / base if goal.of and base else value,
+            value >= bound if goal.least else value <= bound)
+
+    def show_goal(self, goal: Goal) -> None:
+        """One line, if the metric was measured."""
+        judged = self.judge(goal)
+        if judged:
+            print(f"{'met   ' if judged.met else 'MISSED'}  "
+                  f"{judged.wanted}: {show(judged.value)}")
+
+
+class Judged(NamedTuple):
+    """A goal, and what is."""
+    wanted: str
+    value: float
+    met: bool
 
 
 def show(value: float) -> str:

@@ -1,0 +1,469 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the evaluation asks, the guests that answer, and rows made of it.
+
+run.py runs the jobs; each experiment makes rows of a results file of what its
+jobs have found. bench/README.md says what each metric means.
+"""
+import dataclasses
+import hashlib
+import re
+import subprocess
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import placement
+import resize
+from placement import OURS, WORKLOADS, Cell, Workload
+from policies import HPLACEMENT, PEERS, SIZE_MIB, TOP, Policy, tiervm
+
+Row = Dict[str, object]
+# What a job has found, of what JSON has; "error": why it has nothing.
+Outcome = Dict[str, object]
+
+
+class Job(NamedTuple):
+    """Something to run once, whose outcome is kept."""
+    label: str                        # what a person knows it by
+    spec: Dict[str, object]           # all that its outcome depends on
+    seconds: float                    # expected, on one core
+    run: Callable[[Callable[[str], None]], Outcome]   # is to say how far it is
+    tags: Dict[str, object] = {}      # what an experiment wants to remember
+    quiet: bool = False               # wants the machine for itself
+
+
+Found = Sequence[Tuple[Job, Outcome]]
+
+
+class Experiment(NamedTuple):
+    """A question."""
+    name: str
+    question: str
+    jobs: Callable[[bool], List[Job]]           # True: of FAST=1
+    rows: Callable[[Found, bool], List[Row]]
+
+
+# Of host time, on one core: a guest's boot and the filling of its buffer, and
+# a round with and without counting misses page by page.
+BOOT_S = 10.0
+ROUND_S = 0.45
+ROUND_UNCOUNTED_S = 0.3
+
+POLICIES = {p.name: p for p in placement.POLICIES}
+BY_NAME = {w.name: w for w in WORKLOADS}
+FAST_POLICIES = ("all_fast", *PEERS, OURS)
+FAST_ROUNDS = {"hotset": 30, "zipf_scattered": 30, "moving": 60, "uniform": 20,
+               "mix": 50}
+
+
+def published(metric: str, who: str, workload: str, value: float,
+              unit: str) -> Row:
+    """A figure of a system that cannot run here."""
+    return {"metric": metric, "policy": who, "workload": workload,
+            "value": value, "unit": unit, "published": "other hardware"}
+
+
+def gups_job(workload: Workload, policy: Policy, rounds: int,
+             profile: str = "pmem", misses: bool = True,
+             size_mib: int = SIZE_MIB, **tags: object) -> Job:
+    """A workload under a policy, in a guest of its own.
+
+    misses: count them, page by page. tags: what else tells this job from others.
+    """
+    label = " ".join([workload.name, policy.name, *(
+        [] if profile == "pmem" else [profile]), *(
+        f"{name}={value}" for name, value in tags.items())])
+
+    def run(progress: Callable[[str], None]) -> Outcome:
+        def show(cell: Cell) -> None:
+            progress(f"round {len(cell.rounds)}/{rounds}")
+
+        slug = re.sub(r"\W+", "-", label)
+        return dataclasses.asdict(placement.measure(
+            workload, policy, profile, rounds, f"bench-{slug}", show, misses,
+            size_mib))
+
+    return Job(label, {"gups": workload.arguments(), "workload": workload.name,
+                       "rounds": rounds, "policy": dataclasses.asdict(policy),
+                       "profile": profile, "misses": misses,
+                       "size_mib": size_mib},
+               BOOT_S + rounds * (ROUND_S if misses else ROUND_UNCOUNTED_S),
+               run, {"workload": workload.name, "policy": policy.name, **tags})
+
+
+def cell_of(job: Job, outcome: Outcome) -> Cell:
+    """What a guest has found."""
+    if outcome.get("error"):
+        return Cell(job.tags["policy"], job.tags["workload"],
+                    error=outcome["error"])
+    fields = {field.name for field in dataclasses.fields(Cell)}
+    return Cell(**{k: v for k, v in outcome.items() if k in fields})
+
+
+def failed(job: Job, error: str, **more: object) -> Row:
+    """A row that says why there are no figures."""
+    tags = {"policy": "", "workload": "", **job.tags}
+    return {"metric": "failed", **tags, "value": error, "unit": "", **more}
+
+
+# placement, time, hits and breakdown: the same guests
+
+def placement_jobs(fast: bool) -> List[Job]:
+    """All workloads under all policies."""
+    if fast:
+        return [gups_job(BY_NAME[name], POLICIES[policy], rounds)
+                for name, rounds in FAST_ROUNDS.items()
+                for policy in FAST_POLICIES]
+    # No static placement is the best one of a hot set that moves.
+    return [gups_job(workload, policy, workload.rounds)
+            for workload in WORKLOADS for policy in placement.POLICIES
+            if not (policy.name == "oracle" and workload.move_every)]
+
+
+def cxl_jobs(fast: bool) -> List[Job]:
+    """Those where there is something to gain, on a slow tier less slow."""
+    names = ("hotset",) if fast else ("hotset", "zipf_scattered", "moving",
+                                      "mix")
+    return [gups_job(BY_NAME[name], POLICIES[policy],
+                     FAST_ROUNDS[name] if fast else BY_NAME[name].rounds, "cxl")
+            for name in names for policy in FAST_POLICIES]
+
+
+def goal_rows(rows: List[Row]) -> List[Row]:
+    """The goals of HPlacement, and whether they are reached."""
+    results = placement.Results(rows)
+    out = []
+    for goal in placement.GOALS:
+        value, verdict = goal.verdict(results)
+        out.append({"metric": "goal", "policy": goal.policies[0],
+                    "workload": goal.workload, "value": value, "unit": "",
+                    "goal": f"{goal.what} {'>=' if goal.at_least else '<='} "
+                            f"{goal.bound:g}", "verdict": verdict})
+    return out
+
+
+def placement_rows(found: Found, fast: bool) -> List[Row]:
+    """Figures of each cell; goals, of a full run."""
+    rows = placement.rows([cell_of(*pair) for pair in found], "pmem")
+    return rows + ([] if fast else goal_rows(rows))
+
+
+def cxl_rows(found: Found, _fast: bool) -> List[Row]:
+    """Figures of each cell; the goals are of the pmem profile."""
+    return placement.rows([cell_of(*pair) for pair in found], "cxl")
+
+
+def over_time(found: Found,
+              points: Callable[[Cell], List[Row]]) -> List[Row]:
+    """Rows of each cell, or why there are none."""
+    rows = []
+    for job, outcome in found:
+        cell = cell_of(job, outcome)
+        if cell.error:
+            rows.append(failed(job, cell.error))
+            continue
+        rows += [{**row, "policy": cell.policy, "workload": cell.workload}
+                 for row in points(cell)]
+    return rows
+
+
+def time_rows(found: Found, _fast: bool) -> List[Row]:
+    """Throughput of each round."""
+    return over_time(found, lambda cell: [
+        {"metric": "mups_round", "value": r["mups"], "unit": "1e6/s",
+         "time_s": r["elapsed_s"]} for r in cell.rounds]) + [
+        published("converge_s", "ranges by PEBS", "hotset", 80, "s")]
+
+
+def hits_rows(found: Found, _fast: bool) -> List[Row]:
+    """Where misses of each interval went, and would have gone at best."""
+    return over_time(found, lambda cell: [
+        {"metric": metric, "value": hit[field], "unit": "1",
+         "time_s": hit["time_s"]} for hit in cell.hits
+        for metric, field in (("hit_ratio_interval", "hit_ratio"),
+                              ("hit_ratio_interval_oracle", "oracle"))])
+
+
+# Documentation/admin-guide/mm/tiering_range.rst, "What stock Linux's tiering
+# costs"
+STAGES = {
+    "sampling": ("tier_hint_scan_ns", "tier_hint_fault_ns",
+                 "tier_accessed_scan_ns", "tier_rmap_walk_ns", "hpl_sample_ns"),
+    "classification": ("tier_lru_scan_ns", "hpl_classify_ns"),
+    "migration": ("tier_migrate_ns", "hpl_migrate_ns"),
+}
+
+
+def stage_ns(cell: Cell) -> Dict[str, int]:
+    """CPU time of each stage during the rounds.
+
+    DAMON's bookkeeping is what its threads take beside walks and migrations.
+    """
+    spent = {stage: cell.grown(*names) for stage, names in STAGES.items()}
+    threads = cell.grown("kdamond_ticks") * 10000000
+    spent["classification"] += max(0, threads - cell.grown(
+        "tier_rmap_walk_ns", "tier_accessed_scan_ns", "tier_migrate_ns"))
+    return spent
+
+
+def breakdown_points(cell: Cell) -> List[Row]:
+    """CPU time by stage, in percent of the rounds."""
+    return [{"metric": f"{stage}_cpu_pct", "value": ns / 1e7 / cell.elapsed(),
+             "unit": "%"} for stage, ns in stage_ns(cell).items()] + [
+        {"metric": "fast_free_mib", "unit": "MiB",
+         "value": int(cell.facts["fast_free"]["pages"]) / 256}]
+
+
+def breakdown_rows(found: Found, _fast: bool) -> List[Row]:
+    """CPU time by policy and stage."""
+    managed = [pair for pair in found if pair[0].tags["policy"] != "all_fast"]
+    rows = over_time(managed, breakdown_points)
+    for who, value in (("ranges by PEBS", 0.64), ("accessed-bit scan", 3.08),
+                       ("PML", 14.6)):
+        rows.append(published("sampling_cpu_pct", who, "", value, "%"))
+    for who, figures in (("ranges by PEBS, a VM's run", (3, 12, 27)),
+                         ("TPP, a VM's run", (60, 40, 98))):
+        rows += [published(f"{stage}_cpu_pct", who, "", value, "s")
+                 for stage, value in zip(STAGES, figures)]
+    return rows
+
+
+# ratio: a buffer so large that a sixteenth of it is more than a guest boots with
+
+RATIO_MIB = 1024
+RATIOS = (1, 2, 4, 8, 16)             # of the buffer to the fast tier
+# Of the fast node, what the kernel has: 256 MiB hold 219 of a buffer.
+KERNEL_MIB = 37
+RATIO_ROUNDS = 40
+
+
+def ratio_jobs(fast: bool) -> List[Job]:
+    """A hot tenth, and ever less fast memory."""
+    workload = BY_NAME["hotset"]
+    rounds = RATIO_ROUNDS // 2 if fast else RATIO_ROUNDS
+
+    def job(policy: Policy, fast_mib: int, slow_mib: int,
+            **tags: object) -> Job:
+        sized = dataclasses.replace(policy, fast=fast_mib, slow=slow_mib)
+        return gups_job(workload, sized, rounds, misses=False,
+                        size_mib=RATIO_MIB, **tags)
+
+    jobs = [job(POLICIES["all_fast"], RATIO_MIB + 128, 64, ratio=0)]
+    return jobs + [
+        job(POLICIES[name], KERNEL_MIB + RATIO_MIB // ratio, RATIO_MIB + 64,
+            ratio=ratio)
+        for ratio in (RATIOS[::2] if fast else RATIOS)
+        for name in (("unmanaged", OURS) if fast else (*PEERS, OURS))]
+
+
+def chosen_figures(cell: Cell, bound: Optional[Cell],
+                   metrics: Sequence[str]) -> List[Row]:
+    """Some figures of a cell."""
+    return [{"metric": metric, "value": value, "unit": unit}
+            for metric, value, unit in placement.figures(
+                cell, BY_NAME[cell.workload], bound, "pmem")
+            if metric in metrics and value is not None]
+
+
+def ratio_rows(found: Found, _fast: bool) -> List[Row]:
+    """Throughput by the fast tier's size."""
+    bound = next(cell_of(*pair) for pair in found if not pair[0].tags["ratio"])
+    rows = []
+    for job, outcome in found:
+        tags = dict(job.tags)
+        if tags["ratio"]:
+            tags["workload"] = f"hotset 1:{tags['ratio']}"
+        cell = cell_of(job, outcome)
+        if cell.error:
+            rows.append(failed(job, cell.error, **tags))
+            continue
+        rows += [{**row, **tags} for row in chosen_figures(
+            cell, bound, ("mups", "throughput_rel", "throughput_mean_rel"))]
+        if tags["ratio"]:
+            share = (placement.capacity_pages(cell)
+                     / int(cell.facts["buffer"]["pages"]))
+            rows.append({"metric": "fast_share", "value": share, "unit": "1",
+                         **tags})
+    return rows
+
+
+# sensitivity: knobs of HPlacement. The period of samples has no knob: it
+# follows the budget.
+
+EPOCHS_MS = (20, 100, 500)
+OVERHEADS_PERMILLE = (2, 10, 50)
+DEFAULT_KNOBS = (100, 10)
+SEEDS = (1, 2, 3, 4, 5)
+SEED_ROUNDS = 30
+KNOBS = "/sys/kernel/mm/hplacement"
+
+
+def seed_job(policy: Policy, seed: int, rounds: int, **tags: object) -> Job:
+    """The hot set, with random numbers of its own."""
+    hotset = BY_NAME["hotset"]
+    seeded = hotset._replace(gups=f"{hotset.gups} --seed {seed}")
+    return gups_job(seeded, policy, rounds, misses=False, seed=seed, **tags)
+
+
+def sensitivity_jobs(fast: bool) -> List[Job]:
+    """Epoch by budget, each with several seeds; and the bound of each seed."""
+    rounds = SEED_ROUNDS // 3 * 2 if fast else SEED_ROUNDS
+    seeds = SEEDS[:2] if fast else SEEDS
+    settings = [(epoch, overhead) for epoch in EPOCHS_MS
+                for overhead in OVERHEADS_PERMILLE]
+    if fast:
+        settings = [DEFAULT_KNOBS, (EPOCHS_MS[0], OVERHEADS_PERMILLE[0])]
+    jobs = [seed_job(POLICIES["all_fast"], seed, rounds) for seed in seeds]
+    for epoch, overhead in settings:
+        policy = Policy(OURS, f"echo {epoch} > {KNOBS}/epoch_ms\n"
+                        f"echo {overhead} > {KNOBS}/overhead_permille\n"
+                        + HPLACEMENT)
+        jobs += [seed_job(policy, seed, rounds, epoch_ms=epoch,
+                          overhead_permille=overhead) for seed in seeds]
+    return jobs
+
+
+def sensitivity_rows(found: Found, _fast: bool) -> List[Row]:
+    """Figures of each setting and seed."""
+    bounds = {job.tags["seed"]: cell_of(job, outcome)
+              for job, outcome in found if job.tags["policy"] == "all_fast"}
+    rows = []
+    for job, outcome in found:
+        if job.tags["policy"] == "all_fast" and not outcome.get("error"):
+            continue
+        tags = dict(job.tags)
+        if "epoch_ms" in tags:
+            tags["workload"] = (f"hotset, epoch {tags['epoch_ms']} ms, "
+                                f"budget {tags['overhead_permille'] / 10:g}%")
+        cell = cell_of(job, outcome)
+        if cell.error:
+            rows.append(failed(job, cell.error, **tags))
+            continue
+        rows += [{**row, **tags} for row in chosen_figures(
+            cell, bounds[tags["seed"]],
+            ("throughput_rel", "throughput_mean_rel", "converge_s",
+             "tracking_cpu_pct"))]
+    return rows
+
+
+# scale: the host tests' simulation
+
+SIMULATION = TOP / "tools" / "testing" / "tiering_range"
+CASE = re.compile(r"# (\S+) GiB, (\d+) hot pieces from (\S+)% on")
+FIGURE = re.compile(r"# ([\w.]+)(?:\(.*?\))? = (\S+) \(")
+SCALE_METRICS = {"epochs_until": ("converge_epochs", "epochs"),
+                 "recall": ("recall", "1"), "precision": ("precision", "1"),
+                 "w.max_ranges": ("ranges", "count")}
+
+
+def read_simulation(lines: Sequence[str], policy: str) -> List[Row]:
+    """Figures of the simulated machines that the host tests tell of."""
+    rows, case = [], None
+    for line in lines:
+        if (found := CASE.match(line)):
+            size, pieces, place = found.groups()
+            case = {"policy": policy, "gib": float(size), "workload":
+                    f"{float(size):.0f} GiB, {pieces} at {place}%"}
+        elif case and (found := FIGURE.match(line)):
+            metric, unit = SCALE_METRICS[found[1]]
+            rows.append({"metric": metric, **case, "value": float(found[2]),
+                         "unit": unit})
+    return rows
+
+
+def simulate(_progress: Callable[[str], None]) -> Outcome:
+    """Run the host tests' simulation of a hot tenth, by both sources."""
+    subprocess.run(["make", "-s", "-C", str(SIMULATION),
+                    f"OUT={tiervm.BUILD / 'host-tests'}"], check=True)
+    rows = []
+    for policy, prefix in (("hplacement_abit", "sim_"), (OURS, "events_")):
+        done = subprocess.run(
+            [str(tiervm.BUILD / "host-tests" / "tests"),
+             f"{prefix}finds_the_hot_set"], capture_output=True, text=True,
+            check=False)
+        found = read_simulation(done.stdout.splitlines(), policy)
+        if not found:
+            return {"error": f"the simulation said nothing: {done.stderr}"}
+        rows += found
+    return {"rows": rows}
+
+
+def scale_jobs(_fast: bool) -> List[Job]:
+    """All sizes at once: it takes seconds."""
+    whole = hashlib.sha256()
+    for path in sorted([*SIMULATION.glob("*.[ch]"),
+                        *(TOP / "mm").glob("tiering_range*.[ch]")]):
+        whole.update(path.read_bytes())
+    return [Job("simulation", {"simulation": whole.hexdigest()}, 30.0,
+                simulate)]
+
+
+def listed_rows(found: Found, _fast: bool) -> List[Row]:
+    """Of jobs that make rows themselves."""
+    return [row for job, outcome in found for row in
+            ([failed(job, outcome["error"])] if outcome.get("error")
+             else outcome["rows"])]
+
+
+# resize: real time, one guest at a time
+
+RESIZE_MIB, RESIZE_FAST_MIB = 512, 128
+RESIZE_ROUNDS = 3
+
+
+def resize_jobs(fast: bool) -> List[Job]:
+    """Each device in turn, round by round, as resize.py does."""
+    size_mib = RESIZE_FAST_MIB if fast else RESIZE_MIB
+
+    def job(name: str, number: int, seconds: float,
+            measure: Callable[[], List[resize.Row]]) -> Job:
+        def run(_progress: Callable[[str], None]) -> Outcome:
+            return {"rows": [{**row._asdict(), "device": name, "round": number}
+                             for row in measure()]}
+
+        return Job(f"resize {name} {number + 1}",
+                   {"resize": name, "round": number, "mib": size_mib}, seconds,
+                   run, {"device": name, "workload": "", "round": number}, True)
+
+    jobs = []
+    for number in range(1 if fast else RESIZE_ROUNDS):
+        jobs += [job(d.name, number, 30,
+                     lambda d=d: resize.measure(d, size_mib << 20))
+                 for d in resize.DEVICES]
+        jobs.append(job("roofline", number, 2,
+                        lambda: resize.roofline(size_mib << 20)))
+    return jobs
+
+
+def resize_rows(found: Found, fast: bool) -> List[Row]:
+    """Figures of each round, goals, what others have published."""
+    rows = listed_rows(found, fast)
+    results = resize.Results([r for r in rows if r["metric"] != "failed"])
+    for goal in resize.GOALS:
+        judged = results.judge(goal)
+        if judged and not fast:
+            rows.append({"metric": "goal", "device": "hballoon",
+                         "workload": goal.workload or "", "unit": "",
+                         "value": judged.value, "goal": judged.wanted,
+                         "verdict": "ok" if judged.met else "MISSED"})
+    return rows + [{**published(metric, "HyperAlloc", "", float(value),
+                                "GiB/s"), "device": "HyperAlloc"}
+                   for metric, value in resize.PUBLISHED.items()]
+
+
+# Another file's experiments are added to this list.
+EXPERIMENTS: List[Experiment] = [
+    Experiment("placement", "who places best", placement_jobs, placement_rows),
+    Experiment("placement_cxl", "who places best where the slow tier is less "
+               "slow", cxl_jobs, cxl_rows),
+    Experiment("time", "who reacts, to start and to a moved hot set",
+               placement_jobs, time_rows),
+    Experiment("hits", "where do accesses land", placement_jobs, hits_rows),
+    Experiment("breakdown", "what does it cost, with next to no fast memory "
+               "free", placement_jobs, breakdown_rows),
+    Experiment("ratio", "how small may the fast tier be", ratio_jobs,
+               ratio_rows),
+    Experiment("sensitivity", "does it need tuning", sensitivity_jobs,
+               sensitivity_rows),
+    Experiment("scale", "what when memory is huge", scale_jobs, listed_rows),
+    Experiment("resize", "how fast does a guest give memory back and get it "
+               "again", resize_jobs, resize_rows),
+]

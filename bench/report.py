@@ -1,0 +1,345 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""Draw the page of the evaluation from its results files, and from nothing else.
+
+For each experiment tables of all that is one figure, in which what failed is
+shown as failed, and plots. Figures of other hardware have a column of their own.
+"""
+import argparse
+import html
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import matplotlib
+from matplotlib import pyplot
+
+from plot import COLOURS, Row, head, svg, write_page
+
+# Sections of the page, in this order; others follow by name.
+ORDER = ("placement", "placement_cxl", "time", "hits", "breakdown", "costs",
+         "ratio", "sensitivity", "scale", "resize")
+OURS = "hplacement"
+STAGES = ("sampling", "classification", "migration")
+# What a terminal is spared of; the page has all.
+DETAIL = ("mups", "mups_mean", "hit_ratio", "hit_ratio_oracle", "fast_capacity",
+          "mgmt_cpu_pct", "moved_mib", "sample_source")
+
+
+class Table(NamedTuple):
+    """Text in rows and columns."""
+    title: str
+    heads: List[str]
+    lines: List[List[str]]
+
+    def html(self) -> str:
+        """For the page."""
+        def row(cells: Sequence[str], tag: str) -> str:
+            return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>"
+                                    for cell in cells) + "</tr>"
+
+        return "\n".join([f"<h3>{html.escape(self.title)}</h3><table>",
+                          row(self.heads, "th"),
+                          *(row(line, "td") for line in self.lines),
+                          "</table>"])
+
+    def text(self) -> str:
+        """For a terminal."""
+        every = [[self.title, *self.heads[1:]], *self.lines]
+        widths = [max(len(line[n]) for line in every)
+                  for n in range(len(self.heads))]
+        return "\n".join("  ".join(
+            cell.rjust(width) if n else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(line, widths))).rstrip()
+            for line in every)
+
+
+def who(row: Row) -> str:
+    """Whose figure it is."""
+    return str(row.get("policy") or row.get("device") or "")
+
+
+def unique(values) -> list:
+    """Each of them once, in their order."""
+    return list(dict.fromkeys(values))
+
+
+def number(value: object) -> str:
+    """A figure for people."""
+    if value is None or isinstance(value, str):
+        return "-" if value is None else value
+    return (f"{value:.0f}" if value == int(value) and abs(value) < 1e6
+            else f"{value:.3g}")
+
+
+def several(values: Sequence[object]) -> str:
+    """One figure, or the median of more and their range."""
+    if len(values) == 1:
+        return number(values[0])
+    return (f"{number(statistics.median(values))} "
+            f"({number(min(values))}-{number(max(values))})")
+
+
+def name_of(row: Row) -> str:
+    """A metric and its unit."""
+    unit = f" ({row['unit']})" if row["unit"] not in ("", "1") else ""
+    return f"{row['metric']}{unit}"
+
+
+def is_figure(row: Row) -> bool:
+    """Is it one figure of a run, neither a point of a curve nor a counter?"""
+    return ("time_s" not in row and row["metric"] not in ("failed", "goal")
+            and not row["metric"].startswith("vmstat_"))
+
+
+def matrix(rows: List[Row], metric: str) -> Table:
+    """A metric: workloads by policies, and what others have published."""
+    own = [r for r in rows if r["metric"] == metric and "published" not in r]
+    known = [r for r in rows if r["metric"] == metric and "published" in r]
+    failed = {(who(r), r["workload"]) for r in rows if r["metric"] == "failed"}
+    columns = unique([who(r) for r in own] + [p for p, _ in failed if own])
+    lines = []
+    for workload in unique(r["workload"] for r in rows
+                           if "published" not in r and r in own
+                           or r["metric"] == "failed"):
+        line = [workload]
+        for column in columns:
+            values = [r["value"] for r in own
+                      if (who(r), r["workload"]) == (column, workload)]
+            if (column, workload) in failed:
+                line.append(f"{several(values)}, failed" if values
+                            else "failed")
+            else:
+                line.append(several(values) if values else "-")
+        lines.append(line)
+    heads = ["", *columns]
+    if known:
+        heads.append("published, other hardware")
+        text = "; ".join(f"{number(r['value'])} {r['unit']} ({who(r)})"
+                         for r in known)
+        lines = [line + [text if not n else ""]
+                 for n, line in enumerate(lines or [[""]])]
+    return Table(name_of((own or known)[0]), heads, lines)
+
+
+def tables(rows: List[Row]) -> List[Table]:
+    """All that is one figure; goals; what failed, and why."""
+    out = [matrix(rows, metric) for metric in unique(
+        r["metric"] for r in rows if is_figure(r))]
+    goals = [r for r in rows if r["metric"] == "goal"]
+    if goals:
+        out.append(Table("goals", ["", "workload", "is", "verdict"], [
+            [r["goal"], r["workload"], number(r["value"]), r["verdict"]]
+            for r in goals]))
+    failures = [r for r in rows if r["metric"] == "failed"]
+    if failures:
+        out.append(Table("failed", ["", "workload", "why"], [
+            [who(r), r["workload"], str(r["value"]).splitlines()[0]]
+            for r in failures]))
+    return out
+
+
+def text(rows: List[Row]) -> str:
+    """An experiment for a terminal."""
+    found = tables([r for r in rows if r["metric"] not in DETAIL])
+    return "\n\n".join(table.text() for table in found)
+
+
+def value_of(rows: List[Row], metric: str, policy: str,
+             workload: str) -> Optional[float]:
+    """The mean of a metric of a policy on a workload, or None."""
+    values = [r["value"] for r in rows if "published" not in r and
+              (r["metric"], who(r), r["workload"]) == (metric, policy, workload)]
+    return statistics.mean(values) if values else None
+
+
+def is_failed(rows: List[Row], policy: str, workload: str) -> bool:
+    """Is there no figure, as its run failed?"""
+    return any((r["metric"], who(r), r["workload"])
+               == ("failed", policy, workload) for r in rows)
+
+
+def bars(rows: List[Row], metric: str, label: str, scale: str = "linear") -> str:
+    """A group of bars for each workload, a bar for each policy."""
+    own = [r for r in rows if "published" not in r and
+           r["metric"] in (metric, "failed")]
+    policies, loads = unique(map(who, own)), unique(r["workload"] for r in own)
+    figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
+    width = 0.8 / max(1, len(policies))
+    for n, policy in enumerate(policies):
+        at = [i - 0.4 + width * (n + 0.5) for i in range(len(loads))]
+        values = [value_of(rows, metric, policy, load) for load in loads]
+        axes.bar(at, [v or 0 for v in values], width, label=policy,
+                 color=COLOURS.get(policy))
+        for x, load in zip(at, loads):
+            if is_failed(rows, policy, load):
+                axes.text(x, 0, " failed", rotation=90, ha="center",
+                          va="bottom", color="red",
+                          transform=axes.get_xaxis_transform())
+    axes.set_xticks(range(len(loads)), loads)
+    axes.set_ylabel(label)
+    axes.set_yscale(scale)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(fontsize="small", ncols=4, loc="upper center",
+                bbox_to_anchor=(0.5, -0.08))
+    return svg(figure)
+
+
+def curves(rows: List[Row], metric: str, label: str,
+           dashed: str = "") -> List[str]:
+    """A plot for each workload, a line for each policy.
+
+    dashed: another metric, of HPlacement only: the oracle's line.
+    """
+    out = []
+    for load in unique(r["workload"] for r in rows if r["metric"] == metric):
+        own = [r for r in rows if r["workload"] == load]
+        figure, axes = pyplot.subplots(figsize=(9, 3.5), layout="constrained")
+        lines = [(policy, metric, "-", policy)
+                 for policy in unique(who(r) for r in own
+                                      if r["metric"] == metric)]
+        if dashed:
+            lines.append((OURS, dashed, "--", "oracle"))
+        for policy, which, style, name in lines:
+            points = sorted((r["time_s"], r["value"]) for r in own
+                            if (who(r), r["metric"]) == (policy, which))
+            if points:
+                axes.plot(*zip(*points), style, label=name, linewidth=1,
+                          color=COLOURS.get(name))
+        gone = [who(r) for r in own if r["metric"] == "failed"]
+        axes.set_title(load + (f" (failed: {', '.join(gone)})" if gone else ""))
+        axes.set_xlabel("guest time since the policy was switched on (s)")
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        out.append(svg(figure))
+    return out
+
+
+def stacked(rows: List[Row]) -> str:
+    """CPU time by stage: a group for each workload, a stack for each policy."""
+    own = [r for r in rows if "published" not in r]
+    policies, loads = unique(map(who, own)), unique(r["workload"] for r in own)
+    figure, axes = pyplot.subplots(len(loads), 1, figsize=(9, 1.8 * len(loads)),
+                                   layout="constrained", squeeze=False)
+    for axis, load in zip(axes[:, 0], loads):
+        left = [0.0] * len(policies)
+        for stage, colour in zip(STAGES, ("#56b4e9", "#e69f00", "#d55e00")):
+            values = [value_of(own, f"{stage}_cpu_pct", policy, load) or 0
+                      for policy in policies]
+            axis.barh(policies, values, left=left, label=stage, color=colour)
+            left = [a + b for a, b in zip(left, values)]
+        for policy in policies:
+            if is_failed(own, policy, load):
+                axis.text(0, policy, " failed", va="center", color="red")
+        axis.set_title(load, fontsize="medium", loc="left")
+        axis.invert_yaxis()
+        axis.grid(axis="x", alpha=0.3)
+    axes[0, 0].legend(fontsize="small")
+    axes[-1, 0].set_xlabel("CPU time (% of the rounds' time)")
+    return svg(figure)
+
+
+def along(rows: List[Row], metric: str, x: str, label: str,
+          line: str = "policy") -> str:
+    """A metric along a row's field `x`, a line for each value of another field.
+
+    Where there are several figures, their mean and range.
+    """
+    figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
+    own = [r for r in rows if r["metric"] == metric and r.get(x)]
+    for name in unique(r[line] for r in own):
+        points: Dict[float, List[float]] = {}
+        for row in own:
+            if row[line] == name:
+                points.setdefault(row[x], []).append(row["value"])
+        places = sorted(points)
+        means = [statistics.mean(points[p]) for p in places]
+        spread = [[mean - min(points[p]) for mean, p in zip(means, places)],
+                  [max(points[p]) - mean for mean, p in zip(means, places)]]
+        axes.errorbar(places, means, spread, marker="o", capsize=3,
+                      label=name if line == "policy" else f"{line} {name}",
+                      color=COLOURS.get(name))
+    axes.set_xscale("log", base=2)
+    places = sorted(unique(r[x] for r in own))
+    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.set_xlabel(x)
+    axes.set_ylabel(label)
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    return svg(figure)
+
+
+THROUGHPUT = "throughput, of all_fast"
+PLOTS: Dict[str, Callable[[List[Row]], List[str]]] = {
+    "placement": lambda rows: [
+        bars(rows, "throughput_rel", THROUGHPUT),
+        bars(rows, "hit_ratio_rel", "hits of the fast tier, of the oracle's")],
+    "time": lambda rows: curves(rows, "mups_round", "updates per second (1e6)"),
+    "hits": lambda rows: curves(rows, "hit_ratio_interval",
+                                "hit ratio of the fast tier",
+                                "hit_ratio_interval_oracle"),
+    "breakdown": lambda rows: [stacked(rows)],
+    "ratio": lambda rows: [along(rows, "throughput_rel", "ratio", THROUGHPUT)],
+    "sensitivity": lambda rows: [
+        along(rows, metric, "epoch_ms", label, "overhead_permille")
+        for metric, label in (("throughput_mean_rel", THROUGHPUT),
+                              ("converge_s", "seconds until 90% is fast"),
+                              ("tracking_cpu_pct", "tracking, % of CPU time"))],
+    "scale": lambda rows: [
+        along(rows, "ranges", "gib", "ranges"),
+        along(rows, "converge_epochs", "gib", "epochs until 95% is found")],
+    "resize": lambda rows: [
+        bars(rows, metric, f"{metric[:-5]}, GiB/s", "log") for metric in
+        ("inflate_untouched_gibs", "inflate_touched_gibs",
+         "inflate_fragmented_gibs", "deflate_touch_gibs")
+        if any(r["metric"] == metric and "published" not in r for r in rows)],
+}
+PLOTS["placement_cxl"] = PLOTS["placement"]
+
+
+def section(data: Dict[str, object]) -> List[str]:
+    """An experiment."""
+    name, rows = data["experiment"], data["rows"]
+    out = [f"<h2 id=\"{html.escape(name)}\">{html.escape(name)}: "
+           f"{html.escape(data.get('question', ''))}?</h2>", head(data)]
+    if any("published" not in r and r["metric"] != "failed" for r in rows):
+        out += PLOTS[name](rows) if name in PLOTS else []
+    return out + [table.html() for table in tables(rows)]
+
+
+def draw(results: Path, report: Path) -> None:
+    """Write the page for all files of a directory that answer a question."""
+    matplotlib.rcParams["svg.hashsalt"] = "bench"
+    found = {}
+    for path in sorted(results.glob("*.json")):
+        data = json.loads(path.read_text())
+        if "question" in data:
+            found[data["experiment"]] = data
+    names = ([name for name in ORDER if name in found]
+             + [name for name in found if name not in ORDER])
+    body = [line for name in names for line in section(found[name])]
+    write_page(report, "Evaluation", body)
+
+
+def main() -> int:
+    """Command line: report.py RESULTS-DIRECTORY REPORT.html."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path)
+    parser.add_argument("report", type=Path)
+    options = parser.parse_args()
+    try:
+        draw(options.results, options.report)
+    except (OSError, ValueError, KeyError) as exc:
+        print(f"report: {options.results}: {exc!r}", file=sys.stderr)
+        return 1
+    print(options.report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
