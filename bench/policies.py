@@ -158,7 +158,7 @@ echo "versions linux=$(uname -r)"
 echo 0 > /proc/sys/kernel/numa_balancing
 sh /tiervm/figures before
 status=0
-gups GUPS --look-every 1 --after-fill 'sh /tiervm/policy' \\
+PROGRAM --after-fill 'sh /tiervm/policy' \\
     --after-rounds 'sh /tiervm/figures end' || status=$?
 sh /tiervm/figures after
 used=/sys/kernel/mm/hplacement/sample_source_in_use
@@ -246,34 +246,37 @@ def _pairs(text: str) -> List[List[str]]:
     return [word.split("=", 1) for word in text.split()]
 
 
-def run(outcome: Outcome, policy: Policy, gups: str, rounds: int, name: str,
+def run(outcome: Outcome, policy: Policy, arguments: str, rounds: int, name: str,
         on_line: Callable[[str], None],
         on_start: Optional[Callable[[tiervm.Session], None]] = None,
-        size_mib: int = SIZE_MIB, **machine) -> None:
+        size_mib: int = SIZE_MIB, program: str = "gups", **machine) -> None:
     """Run GUPS in a guest under a policy and fill in its outcome.
 
-    gups: its arguments but for the rounds, how many updates they have, and the
+    arguments: of gups but for the rounds, how many updates they have, and the
     buffer's size. name: of the console log. on_line: called with each line, once
-    outcome has it. machine: fields of tiervm.Machine. Never raises GuestError.
+    outcome has it. program: another of bench/workloads. machine: fields of
+    tiervm.Machine. Never raises GuestError.
     """
     def take(line: str) -> None:
         outcome.take(line)
         on_line(line)
 
-    gups += (f" {policy.gups} --size {size_mib} --rounds {rounds} "
-             f"--updates {UPDATES}")
+    if program == "gups":
+        arguments += (f" {policy.gups} --size {size_mib} --updates {UPDATES} "
+                      "--look-every 1")
     setup = policy.setup.replace("SOURCE", policy.source)
     script = "".join(f"cat > /tiervm/{file} << 'END'\n{text}END\n"
                      for file, text in (("policy", PRELUDE + setup),
                                         ("figures", FIGURES)))
     try:
         result = tiervm.run(
-            name, script + SCRIPT.replace("GUPS", gups),
+            name, script + SCRIPT.replace(
+                "PROGRAM", f"{program} {arguments} --rounds {rounds}"),
             # The same machine for each policy; only HPlacement makes use of
             # the PMU.
             tiervm.Machine(fast=policy.fast, slow=policy.slow, pmu=True,
                            **machine),
-            files={"/bin/gups": str(tiervm.BUILD / "bench" / "gups")},
+            files={f"/bin/{program}": str(tiervm.BUILD / "bench" / program)},
             timeout=TIMEOUT, on_line=take, on_start=on_start)
         outcome.host_seconds = result.host_seconds
         if result.error:

@@ -20,7 +20,7 @@ from plot import COLOURS, Row, head, svg, write_page
 
 # Sections of the page, in this order; others follow by name.
 ORDER = ("placement", "placement_cxl", "time", "hits", "breakdown", "costs",
-         "ratio", "sensitivity", "scale", "resize")
+         "programs", "ratio", "sensitivity", "scale", "resize")
 OURS = "hplacement"
 STAGES = ("sampling", "classification", "migration")
 # What a terminal is spared of; the page has all.
@@ -284,6 +284,7 @@ PLOTS: Dict[str, Callable[[List[Row]], List[str]]] = {
                                 "hit ratio of the fast tier",
                                 "hit_ratio_interval_oracle"),
     "breakdown": lambda rows: [stacked(rows)],
+    "programs": lambda rows: [bars(rows, "throughput_rel", THROUGHPUT)],
     "ratio": lambda rows: [along(rows, "throughput_rel", "ratio", THROUGHPUT)],
     "sensitivity": lambda rows: [
         along(rows, metric, "epoch_ms", label, "overhead_permille")

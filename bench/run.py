@@ -46,7 +46,8 @@ def built() -> str:
     machine = tiervm.Machine()
     scripts = [path for path in (TOP / "bench").glob("*.py")
                if path.name not in ("run.py", "plot.py", "report.py")]
-    programs = [tiervm.BUILD / "bench" / name for name in ("gups", "memtool")]
+    programs = [tiervm.BUILD / "bench" / name for name in
+                ("gups", "memtool", *experiments.PROGRAMS)]
     return digest([Path(machine.kernel_path()), Path(machine.qemu_path()),
                    Path(tiervm.__file__), tiervm.INIT, *programs, *scripts])
 
