@@ -101,9 +101,8 @@ def matrix(rows: List[Row], metric: str) -> Table:
     failed = {(who(r), r["workload"]) for r in rows if r["metric"] == "failed"}
     columns = unique([who(r) for r in own] + [p for p, _ in failed if own])
     lines = []
-    for workload in unique(r["workload"] for r in rows
-                           if "published" not in r and r in own
-                           or r["metric"] == "failed"):
+    for workload in unique(r["workload"] for r in rows if "published" not in r
+                           and r["metric"] in (metric, "failed")):
         line = [workload]
         for column in columns:
             values = [r["value"] for r in own
@@ -191,7 +190,7 @@ def curves(rows: List[Row], metric: str, label: str,
            dashed: str = "") -> List[str]:
     """A plot for each workload, a line for each policy.
 
-    dashed: another metric, of HPlacement only: the oracle's line.
+    dashed: another metric, of HPlacement only: the best static placement's.
     """
     out = []
     for load in unique(r["workload"] for r in rows if r["metric"] == metric):
@@ -201,18 +200,20 @@ def curves(rows: List[Row], metric: str, label: str,
                  for policy in unique(who(r) for r in own
                                       if r["metric"] == metric)]
         if dashed:
-            lines.append((OURS, dashed, "--", "oracle"))
+            lines.append((OURS, dashed, "--", "best placement"))
+        top = 0.0
         for policy, which, style, name in lines:
             points = sorted((r["time_s"], r["value"]) for r in own
                             if (who(r), r["metric"]) == (policy, which))
             if points:
                 axes.plot(*zip(*points), style, label=name, linewidth=1,
-                          color=COLOURS.get(name))
+                          color=COLOURS.get(name, COLOURS["oracle"]))
+                top = max(top, *(value for _, value in points))
         gone = [who(r) for r in own if r["metric"] == "failed"]
         axes.set_title(load + (f" (failed: {', '.join(gone)})" if gone else ""))
         axes.set_xlabel("guest time since the policy was switched on (s)")
         axes.set_ylabel(label)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.05 * top or None)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
         out.append(svg(figure))
