@@ -264,12 +264,12 @@ def along(rows: List[Row], metric: str, x: str, label: str,
         axes.errorbar(places, means, spread, marker="o", capsize=3,
                       label=name if line == "policy" else f"{line} {name}",
                       color=COLOURS.get(name))
+    axes.set_ylim(0, 1.1 * max((r["value"] for r in own), default=1) or None)
     axes.set_xscale("log", base=2)
     places = sorted(unique(r[x] for r in own))
     axes.set_xticks(places, [f"{place:g}" for place in places])
     axes.set_xlabel(x)
     axes.set_ylabel(label)
-    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return svg(figure)
