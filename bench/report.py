@@ -98,18 +98,20 @@ def matrix(rows: List[Row], metric: str) -> Table:
     """A metric: workloads by policies, and what others have published."""
     own = [r for r in rows if r["metric"] == metric and "published" not in r]
     known = [r for r in rows if r["metric"] == metric and "published" in r]
-    failed = {(who(r), r["workload"]) for r in rows if r["metric"] == "failed"}
-    columns = unique([who(r) for r in own] + [p for p, _ in failed if own])
+    failed = {(who(r), r["workload"]): "not run" if r["value"] == "not run"
+              else "failed" for r in rows if r["metric"] == "failed"}
+    mine = [r for r in rows if "published" not in r
+            and r["metric"] in (metric, "failed")]
+    columns = unique(map(who, mine)) if own else []
     lines = []
-    for workload in unique(r["workload"] for r in rows if "published" not in r
-                           and r["metric"] in (metric, "failed")):
+    for workload in unique(r["workload"] for r in mine):
         line = [workload]
         for column in columns:
             values = [r["value"] for r in own
                       if (who(r), r["workload"]) == (column, workload)]
             if (column, workload) in failed:
-                line.append(f"{several(values)}, failed" if values
-                            else "failed")
+                line.append((f"{several(values)}, " if values else "")
+                            + failed[column, workload])
             else:
                 line.append(several(values) if values else "-")
         lines.append(line)
@@ -271,7 +273,8 @@ def along(rows: List[Row], metric: str, x: str, label: str,
     axes.set_xlabel(x)
     axes.set_ylabel(label)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    if own:
+        axes.legend(fontsize="small")
     return svg(figure)
 
 

@@ -258,6 +258,7 @@ def page_rows():
     return [row("damon", "hotset", 1.0), row("damon", "hotset", 3.0),
             row("damon", "hotset", 2.0), row("hplacement", "hotset", 0.5),
             row("hplacement", "mix", "made up", "failed"),
+            row("damon", "mix", "not run", "failed"),
             experiments.published("sampling_cpu_pct", "PML", "", 14.6, "%")]
 
 
@@ -267,8 +268,9 @@ def test_table_has_failures_and_published_figures():
     assert table.heads == ["", "damon", "hplacement", "published, other "
                            "hardware"]
     assert table.lines == [["hotset", "2 (1-3)", "0.5", "14.6 % (PML)"],
-                           ["mix", "-", "failed", ""]]
-    assert failures.lines == [["hplacement", "mix", "made up"]]
+                           ["mix", "not run", "failed", ""]]
+    assert failures.lines == [["hplacement", "mix", "made up"],
+                              ["damon", "mix", "not run"]]
 
 
 def test_page_is_drawn_from_results_alone(tmp_path):
