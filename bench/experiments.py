@@ -11,6 +11,7 @@ import re
 import subprocess
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import cost
 import placement
 import policies
 import resize
@@ -136,11 +137,13 @@ def cxl_jobs(fast: bool) -> List[Job]:
             for name in names for policy in FAST_POLICIES]
 
 
-def goal_rows(rows: List[Row]) -> List[Row]:
+def goal_rows(rows: List[Row], of_costs: bool = False) -> List[Row]:
     """The goals of HPlacement, and whether they are reached."""
     results = placement.Results(rows)
     out = []
     for goal in placement.GOALS:
+        if (goal.workload == cost.WORKLOAD) != of_costs:
+            continue
         value, verdict = goal.verdict(results)
         out.append({"metric": "goal", "policy": goal.policies[0],
                     "workload": goal.workload, "value": value, "unit": "",
@@ -233,6 +236,43 @@ def breakdown_rows(found: Found, _fast: bool) -> List[Row]:
         rows += [published(f"{stage}_cpu_pct", who, "", value, "s")
                  for stage, value in zip(STAGES, figures)]
     return rows
+
+
+# costs: cost.py's guests
+
+# Of host time, with a CPU to itself.
+COST_S = {"sample": 60, "metadata": 120, "budget": 60, "exchange": 60,
+          "classify": 60}
+
+
+FAST_COSTS = ("budget", "exchange", "classify")
+
+
+def costs_jobs(fast: bool) -> List[Job]:
+    """What HPlacement costs, beside CPU time."""
+    def job(experiment: cost.Experiment) -> Job:
+        def run(_progress: Callable[[str], None]) -> Outcome:
+            found = cost.measure(experiment, "pmem")
+            return {"error": found.error, "figures": found.figures}
+
+        return Job(f"costs {experiment.name}", {"cost": experiment.name},
+                   COST_S[experiment.name], run,
+                   {"policy": OURS, "workload": cost.WORKLOAD})
+
+    return [job(experiment) for experiment in cost.EXPERIMENTS
+            if not fast or experiment.name in FAST_COSTS]
+
+
+def costs_rows(found: Found, _fast: bool) -> List[Row]:
+    """Figures and goals."""
+    rows = []
+    for job, outcome in found:
+        if outcome.get("error"):
+            rows.append(failed(job, outcome["error"]))
+            continue
+        rows += [{"metric": metric, **job.tags, "value": value, "unit": unit}
+                 for metric, value, unit in outcome["figures"]]
+    return rows + goal_rows(rows, of_costs=True)
 
 
 # ratio: a buffer so large that a sixteenth of it is more than a guest boots with
@@ -536,7 +576,6 @@ def resize_rows(found: Found, fast: bool) -> List[Row]:
                    for metric, value in resize.PUBLISHED.items()]
 
 
-# Another file's experiments are added to this list.
 EXPERIMENTS: List[Experiment] = [
     Experiment("placement", "who places best", placement_jobs, placement_rows),
     Experiment("placement_cxl", "who places best where the slow tier is less "
@@ -546,6 +585,8 @@ EXPERIMENTS: List[Experiment] = [
     Experiment("hits", "where do accesses land", placement_jobs, hits_rows),
     Experiment("breakdown", "what does it cost, with next to no fast memory "
                "free", placement_jobs, breakdown_rows),
+    Experiment("costs", "what do a sample, a move and the metadata cost",
+               costs_jobs, costs_rows),
     Experiment("programs", "who places programs best", programs_jobs,
                programs_rows),
     Experiment("ratio", "how small may the fast tier be", ratio_jobs,
