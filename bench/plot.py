@@ -15,13 +15,14 @@ from matplotlib import pyplot  # noqa: E402
 
 Row = Dict[str, object]
 
-# A colour for each policy, the same in each plot (Okabe and Ito's palette,
+# A colour for each policy and device, the same in each plot (Okabe and Ito's palette,
 # which the colour-blind can tell apart).
 COLOURS = {
     "all_fast": "#000000", "unmanaged": "#999999",
     "numa_balancing": "#e69f00", "damon": "#56b4e9", "hplacement": "#d55e00",
     "hplacement_halved": "#009e73", "hplacement_abit": "#009e73",
-    "interleave": "#0072b2", "oracle": "#cc79a7",
+    "interleave": "#0072b2", "oracle": "#cc79a7", "hballoon": "#d55e00",
+    "virtio_balloon": "#56b4e9", "virtio_mem": "#e69f00", "roofline": "#000000",
 }
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
