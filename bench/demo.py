@@ -116,7 +116,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
             lines.append(f"{o.policy:18}FAILED: {o.error.splitlines()[0]}")
             continue
         share = f"{o.quarter(True) / best:.2f}" if best else "-"
-        moved = o.counters.get("pgmigrate_success", 0) / 256
+        moved = (o.counters.get("pgmigrate_success", 0)
+                 + 2 * o.counters.get("hpl_exchanged", 0)) / 256
         system = o.counters["system_ticks"] / 100
         lines.append(f"{o.policy:18}{o.quarter(False):12.5f}"
                      f"{o.quarter(True):12.5f}{share:>12}"

@@ -105,7 +105,8 @@ def _table(rows: List[Row], policies: Sequence[str]) -> str:
             continue
         final = _value(rows, "gups_final", policy)
         share = f"{final / best:.2f}" if best else "-"
-        moved = _value(rows, "vmstat_pgmigrate_success", policy) or 0
+        moved = (_value(rows, "vmstat_pgmigrate_success", policy) or 0) + 2 * (
+            _value(rows, "vmstat_hpl_exchanged", policy) or 0)
         cells = (f"{_value(rows, 'gups_first', policy):.5f}", f"{final:.5f}",
                  share, f"{_value(rows, 'hot_in_fast', policy):.1%}",
                  f"{moved / 256:.0f}")
