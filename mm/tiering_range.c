@@ -445,8 +445,8 @@ static void pay(u64 spent_ns, u64 budget_ns, unsigned int epoch_us)
  * is too short to find out.
  *
  * Context: Process context. May sleep, and wait for an epoch's moves.
- * Return: pages that have become free; with the last of them, up to a huge page
- * more than @nr_pages.
+ * Return: pages that have become free. More than @nr_pages where the node has less
+ * free than its watermarks ask for, and up to a huge page with the last of them.
  */
 unsigned long hpl_demote_node(int nid, unsigned long nr_pages)
 {
@@ -456,7 +456,8 @@ unsigned long hpl_demote_node(int nid, unsigned long nr_pages)
 	    next_demotion_node(nid) == NUMA_NO_NODE)
 		return 0;
 	mutex_lock(&hpl_mms_lock);
-	done = hpl_plan_demote(&hpl_mms, nid, nr_pages);
+	/* What fills a zone up to its watermarks cannot be allocated. */
+	done = hpl_plan_demote(&hpl_mms, nid, nr_pages + hpl_node_short(nid));
 	if (done)
 		hpl_quiet_until = get_jiffies_64() + HPL_QUIET_JIFFIES;
 	mutex_unlock(&hpl_mms_lock);

@@ -457,6 +457,7 @@ struct hpl_move {
 	atomic_long_t nr_done;
 };
 
+unsigned long hpl_node_short(int nid);
 int hpl_migrate_start(void);
 bool hpl_migrate_in_pairs(void);
 void hpl_migrate_stop(void);

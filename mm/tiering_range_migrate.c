@@ -277,8 +277,14 @@ static unsigned long node_spare(int nid)
 	return sum;
 }
 
-/* What its largest zone lacks, if none has any to spare. */
-static unsigned long node_short(int nid)
+/**
+ * hpl_node_short - what a node lacks before it has a page to spare
+ * @nid: the node
+ *
+ * Return: pages that the largest of its zones has below the high watermark and the
+ * headroom; 0 if any zone has more than that.
+ */
+unsigned long hpl_node_short(int nid)
 {
 	struct pglist_data *pgdat = NODE_DATA(nid);
 	struct zone *zone, *largest = NULL;
@@ -785,7 +791,7 @@ unsigned long hpl_fast_free(void)
  */
 unsigned long hpl_fast_short(void)
 {
-	return fast_sum(node_short);
+	return fast_sum(hpl_node_short);
 }
 
 /**
