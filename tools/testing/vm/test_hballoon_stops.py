@@ -76,6 +76,15 @@ def sleep(vm):
     assert resident(vm.session.pid) < used + 32 * MIB
 
 
+def follows_its_targets(vm, target, before):
+    """A guest that is back reaches its small target, and then another."""
+    vm.wait_for("the target", lambda: vm.actual()[1] == SMALL)
+    vm.resize(*target)
+    assert vm.held_by_vmstat() == sum(vm.size) - sum(target)
+    assert vm.meminfo() == [total - size + actual for total, size, actual
+                            in zip(before, vm.size, target)]
+
+
 def test_suspend(balloon):
     """Asleep the guest holds nothing, and awake what its targets say."""
     with balloon(smp=2) as vm:
@@ -86,12 +95,7 @@ def test_suspend(balloon):
                        [vm.size[0] - 20 * MIB, 300 * MIB]):
             sleep(vm)
             assert vm.sh("md5sum /tmp/data") == data
-            vm.wait_for("the target", lambda: vm.actual()[1] == SMALL)
-            vm.resize(*target)
-            assert vm.held_by_vmstat() == sum(vm.size) - sum(target)
-            assert vm.meminfo() == [
-                total - size + actual for total, size, actual
-                in zip(before, vm.size, target)]
+            follows_its_targets(vm, target, before)
             assert vm.nodes(retaken=True)[1]["retaken"] == 0
             vm.resize(*vm.size)
             assert vm.meminfo() == before
@@ -118,12 +122,7 @@ def test_hibernation(balloon, tmp_path):
             # A kernel that finds nothing to resume would not have the data.
             vm.session.wait()
             assert vm.sh("md5sum /tmp/data") == data
-            vm.wait_for("the target", lambda: vm.actual()[1] == SMALL)
-            vm.resize(*target)
-            assert vm.held_by_vmstat() == sum(vm.size) - sum(target)
-            assert vm.meminfo() == [
-                total - size + actual for total, size, actual
-                in zip(before, vm.size, target)]
+            follows_its_targets(vm, target, before)
             vm.resize(*vm.size)
             assert vm.meminfo() == before
             vm.resize(None, SMALL)
