@@ -540,7 +540,7 @@ static u64 steady_news(const struct hpl_range *r)
 
 	for (i = 0; i < HPL_NR_NEWS; i++) {
 		sum += r->news[i];
-		least = min(least, (u64)r->news[i]);
+		least = min_t(u64, least, r->news[i]);
 	}
 	return least * HPL_NEWS_SHARE < sum ? 0 : sum;
 }
