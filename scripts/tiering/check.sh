@@ -107,7 +107,8 @@ checkpatch_qemu()
 # Shell and Python, wherever they lie in the repository.
 scripts_of()
 {
-	grep -rlE --exclude-dir=build --exclude-dir=.git "^#!.*[/ ]($1)( |$)" . | sort
+	find . \( -path ./build -o -path ./.git \) -prune -o -type f -exec awk -v "of=^#!.*[/ ]($1)( |\$)" \
+		'$0 ~ of { print FILENAME } { nextfile }' {} + | sort
 }
 
 shell_scripts() { cd "$top" && scripts_of 'sh|bash' | xargs -r shellcheck -x -P SCRIPTDIR; }
