@@ -13,16 +13,16 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
-import fcntl
 import os
 import re
-import select
 import selectors
 import shlex
 import shutil
+import socket
 import sys
 import tempfile
 import termios
+import threading
 import time
 import tty
 from pathlib import Path
@@ -296,53 +296,13 @@ def _new_file(path: Path) -> BinaryIO:
             continue
 
 
-class Terminal:
-    """The script's terminal, of which QEMU has the other end.
-
-    Two pipes, as one holds what a guest prints byte by byte while this process
-    is slow. A socket holds fewer than 300 such bytes; then QEMU tries again some
-    time later, by the host's clock, and a reproducible guest is none.
-    """
-
-    ROOM = 1 << 20                    # bytes; no user may have more
-
-    def __init__(self, folder: str):
-        self.path = os.path.join(folder, "terminal")
-        for end in (".in", ".out"):
-            os.mkfifo(self.path + end)
-        self.output = os.open(self.path + ".out", os.O_RDONLY | os.O_NONBLOCK)
-        self.input = os.open(self.path + ".in", os.O_RDWR)
-        # Who has many pipes may be refused.
-        with contextlib.suppress(PermissionError):
-            fcntl.fcntl(self.output, fcntl.F_SETPIPE_SZ, self.ROOM)
-
-    def fileno(self) -> int:
-        """What becomes readable."""
-        return self.output
-
-    def read(self, deadline: float) -> bytes:
-        """What the guest has printed; nothing at its end.
-
-        deadline: of time.monotonic(); raises TimeoutError then.
-        """
-        left = max(deadline - time.monotonic(), 0)
-        if not select.select([self], [], [], left)[0]:
-            raise TimeoutError
-        return os.read(self.output, 65536)
-
-    def write(self, data: bytes) -> None:
-        """Have the guest read it."""
-        while data:
-            data = data[os.write(self.input, data):]
-
-    def close(self) -> None:
-        """Forget it."""
-        os.close(self.output)
-        os.close(self.input)
-
-
 class Guest:
     """A running guest: QEMU, its kernel log, and the script's terminal."""
+
+    # One start at a time: QEMU inherits all of this process's inheritable
+    # sockets, and another guest's must not be among them, or its end would
+    # not be seen as the end of its terminal.
+    starting = threading.Lock()
 
     def __init__(self, name: str, machine: Machine, script: str,
                  config: Dict[str, str], files: Dict[str, str]):
@@ -350,9 +310,14 @@ class Guest:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log_file = _new_file(self.log)
         self.scratch = tempfile.mkdtemp(prefix="tiervm-")
-        self.terminal = Terminal(self.scratch)
+        with self.starting:
+            self._start(name, machine, script, config, files)
+
+    def _start(self, name, machine, script, config, files):
+        self.terminal, theirs = socket.socketpair()
         try:
-            self.vm = self._machine(name, machine, script, config, files)
+            self.vm = self._machine(name, machine, script, config, files,
+                                    theirs)
             self.vm.launch()
             os.set_inheritable(self.log_file.fileno(), False)
         except (VMLaunchFailure, GuestError, OSError) as exc:
@@ -362,8 +327,10 @@ class Guest:
             output = (getattr(exc, "output", None) or "").strip()
             raise GuestError(f"guest {name} did not start: {output or exc}"
                              ) from exc
+        finally:
+            theirs.close()
 
-    def _machine(self, name, machine, script, config, files):
+    def _machine(self, name, machine, script, config, files, theirs):
         content = {"/files" + path: Path(_existing(
             source, "file", "build it first")).read_bytes()
             for path, source in files.items()}
@@ -379,12 +346,13 @@ class Guest:
             "-chardev",
             f"file,id=log,path=/proc/self/fd/{self.log_file.fileno()}",
             "-serial", "chardev:log",
-            "-chardev", f"pipe,id=terminal,path={_quote(self.terminal.path)}",
+            "-chardev", f"socket,id=terminal,fd={theirs.fileno()}",
             "-serial", "chardev:terminal"]
         if config["ROOT"] == "host":
             args += ["-fsdev", "local,id=root,path=/,security_model=none,"
                                "readonly=on,multidevs=remap",
                      "-device", "virtio-9p-pci,fsdev=root,mount_tag=host"]
+        os.set_inheritable(theirs.fileno(), True)
         os.set_inheritable(self.log_file.fileno(), True)
         return QEMUMachine(machine.qemu_path(), args, name=name,
                            base_temp_dir=self.scratch)
@@ -429,10 +397,13 @@ def _read_until(guest: Guest, deadline: float,
     data = b""
     seen = 0
     while True:
+        guest.terminal.settimeout(max(deadline - time.monotonic(), 0.001))
         try:
-            chunk = guest.terminal.read(deadline)
-        except TimeoutError:
+            chunk = guest.terminal.recv(65536)
+        except (TimeoutError, BlockingIOError):
             return data, False
+        except ConnectionResetError:
+            chunk = b""
         if not chunk:
             return data, True
         data += chunk
@@ -547,7 +518,7 @@ class Session:
     def start(self, script: str) -> None:
         """Have the guest run a script; wait() for it."""
         line = base64.b64encode(script.encode()) + b"\n"
-        self.guest.terminal.write(line)
+        self.guest.terminal.sendall(line)
 
     def wait(self, timeout: Optional[float] = None) -> str:
         """What the script of start() printed; raises if it failed."""
@@ -570,9 +541,11 @@ class Session:
         """Take what the guest prints up to a match: the match, all of it."""
         deadline = time.monotonic() + (timeout or self.timeout)
         while not (found := pattern.search(self.pending)):
+            self.guest.terminal.settimeout(
+                max(deadline - time.monotonic(), 0.001))
             try:
-                chunk = self.guest.terminal.read(deadline)
-            except TimeoutError as exc:
+                chunk = self.guest.terminal.recv(65536)
+            except (TimeoutError, BlockingIOError) as exc:
                 raise GuestError("a script in the guest did not end: "
                                  + self.pending.decode(errors="replace")
                                  ) from exc
@@ -613,7 +586,7 @@ def session(name: str, machine: Optional[Machine] = None,
             running.wait()
         yield running
         if not running.moved:
-            guest.terminal.write(b"end\n")
+            guest.terminal.sendall(b"end\n")
             _, ended = _read_until(guest, time.monotonic() + timeout, None)
     finally:
         if not ended:
@@ -649,7 +622,7 @@ def _relay(guest: Guest) -> bool:
         while True:
             for key, _ in events.select():
                 if key.fileobj is guest.terminal:
-                    data = guest.terminal.read(time.monotonic())
+                    data = guest.terminal.recv(65536)
                     if not data:
                         return True
                     os.write(sys.stdout.fileno(), data)
@@ -659,7 +632,7 @@ def _relay(guest: Guest) -> bool:
                     return False
                 if not data:
                     events.unregister(sys.stdin)
-                guest.terminal.write(data or KEY_EOF)
+                guest.terminal.sendall(data or KEY_EOF)
 
 
 def shell(machine: Machine, name: str = "shell") -> int:
@@ -675,6 +648,8 @@ def shell(machine: Machine, name: str = "shell") -> int:
         if saved:
             tty.setraw(sys.stdin)
         ended = _relay(guest)
+    except ConnectionResetError:
+        ended = True
     finally:
         if saved:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
