@@ -600,13 +600,18 @@ void hpl_tree_hasten(struct hpl_tree *tree)
 	news_advance(tree->news_exposed);
 }
 
+/* What is left of @samples @dt_ms later. */
+static u32 faded(u64 samples, unsigned int dt_ms)
+{
+	return div64_u64(samples * HPL_DECAY_MS, (u64)HPL_DECAY_MS + dt_ms);
+}
+
 static void news_decay(u32 *news, unsigned int dt_ms)
 {
 	unsigned int i;
 
 	for (i = 0; i < HPL_NR_NEWS; i++)
-		news[i] = div64_u64((u64)news[i] * HPL_DECAY_MS,
-				    (u64)HPL_DECAY_MS + dt_ms);
+		news[i] = faded(news[i], dt_ms);
 }
 
 /**
@@ -626,11 +631,9 @@ void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms)
 			u64 hit = r->sub[i].hit;
 
 			r->sub[i] = counts_scale(r->sub[i], life, life + dt_ms);
-			r->sub[i].hit = div64_u64(hit * HPL_DECAY_MS,
-						  (u64)HPL_DECAY_MS + dt_ms);
+			r->sub[i].hit = faded(hit, dt_ms);
 		}
-		r->exposed = div64_u64((u64)r->exposed * HPL_DECAY_MS,
-				       (u64)HPL_DECAY_MS + dt_ms);
+		r->exposed = faded(r->exposed, dt_ms);
 		news_decay(r->news, dt_ms);
 		if (r->age < UINT_MAX)
 			r->age++;
