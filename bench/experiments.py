@@ -253,7 +253,8 @@ def costs_jobs(fast: bool) -> List[Job]:
     def job(experiment: cost.Experiment) -> Job:
         def run(_progress: Callable[[str], None]) -> Outcome:
             found = cost.measure(experiment, "pmem")
-            return {"error": found.error, "figures": found.figures}
+            return {"error": found.error, "linux": found.linux,
+                    "rows": found.rows()}
 
         return Job(f"costs {experiment.name}", {"cost": experiment.name},
                    COST_S[experiment.name], run,
@@ -263,15 +264,9 @@ def costs_jobs(fast: bool) -> List[Job]:
             if not fast or experiment.name in FAST_COSTS]
 
 
-def costs_rows(found: Found, _fast: bool) -> List[Row]:
+def costs_rows(found: Found, fast: bool) -> List[Row]:
     """Figures and goals."""
-    rows = []
-    for job, outcome in found:
-        if outcome.get("error"):
-            rows.append(failed(job, outcome["error"]))
-            continue
-        rows += [{"metric": metric, **job.tags, "value": value, "unit": unit}
-                 for metric, value, unit in outcome["figures"]]
+    rows = listed_rows(found, fast)
     return rows + goal_rows(rows, of_costs=True)
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import matplotlib
 matplotlib.use("svg")
@@ -187,20 +187,28 @@ def draw(results: Path, report: Path) -> None:
     write_page(report, f"{data['experiment']}: {rows[0]['workload']}", body)
 
 
-def main() -> int:
-    """Command line: plot.py RESULTS.json REPORT.html."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def command(description: str, drawn: Callable[[Path, Path], None]) -> int:
+    """A command line: where the results are, and the page to be drawn."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("results", type=Path)
     parser.add_argument("report", type=Path)
     options = parser.parse_args()
     try:
-        data = json.loads(options.results.read_text())
-        several = data["experiment"] == "placement"
-        (draw_workloads if several else draw)(options.results, options.report)
+        drawn(options.results, options.report)
     except (OSError, ValueError, KeyError) as exc:
-        print(f"plot: {options.results}: {exc!r}", file=sys.stderr)
+        print(f"{Path(parser.prog).stem}: {options.results}: {exc!r}",
+              file=sys.stderr)
         return 1
     return 0
+
+
+def main() -> int:
+    """Command line: plot.py RESULTS.json REPORT.html."""
+    def either(results: Path, report: Path) -> None:
+        several = json.loads(results.read_text())["experiment"] == "placement"
+        (draw_workloads if several else draw)(results, report)
+
+    return command(__doc__, either)
 
 
 if __name__ == "__main__":

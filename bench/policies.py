@@ -357,6 +357,14 @@ def versions(linux: str) -> Dict[str, str]:
             "qemu": _output_of(tiervm.Machine().qemu_path(), "--version")}
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file: a reader, or a power cut, sees the old one or all of this."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(text)
+    fresh.replace(path)
+
+
 def write_results(path: Path, experiment: str, command: str,
                   outcomes: Sequence[Outcome], rows: List[Dict[str, object]],
                   **more: object) -> None:
@@ -364,8 +372,4 @@ def write_results(path: Path, experiment: str, command: str,
     linux = next((o.linux for o in outcomes if o.linux), "")
     results = {"experiment": experiment, "command": command,
                "versions": versions(linux), **more, "rows": rows}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A reader, or a power cut, sees the old file or the new one.
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(results, indent=1) + "\n")
-    fresh.replace(path)
+    write_whole(path, json.dumps(results, indent=1) + "\n")

@@ -5,7 +5,6 @@
 For each experiment tables of all that is one figure, in which what failed is
 shown as failed, and plots. Figures of other hardware have a column of their own.
 """
-import argparse
 import html
 import json
 import statistics
@@ -16,7 +15,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 import matplotlib
 from matplotlib import pyplot
 
-from plot import COLOURS, Row, head, svg, write_page
+from plot import COLOURS, Row, command, head, svg, write_page
 
 # Sections of the page, in this order; others follow by name.
 ORDER = ("placement", "placement_cxl", "time", "hits", "breakdown", "costs",
@@ -333,17 +332,11 @@ def draw(results: Path, report: Path) -> None:
 
 def main() -> int:
     """Command line: report.py RESULTS-DIRECTORY REPORT.html."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path)
-    parser.add_argument("report", type=Path)
-    options = parser.parse_args()
-    try:
-        draw(options.results, options.report)
-    except (OSError, ValueError, KeyError) as exc:
-        print(f"report: {options.results}: {exc!r}", file=sys.stderr)
-        return 1
-    print(options.report)
-    return 0
+    def told(results: Path, report: Path) -> None:
+        draw(results, report)
+        print(report)
+
+    return command(__doc__, told)
 
 
 if __name__ == "__main__":

@@ -76,12 +76,7 @@ class Store:
         """Keep it, unless it failed."""
         if outcome.get("error"):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(job)
-        # A run that is killed leaves all of it or nothing.
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(outcome))
-        fresh.replace(path)
+        policies.write_whole(self.path(job), json.dumps(outcome))
 
 
 class Progress:
