@@ -42,10 +42,23 @@ def test_unbind_in_mid_inflate(balloon):
         assert vm.meminfo() == before
 
 
+def random_data(vm):
+    """Data in the guest; returns their sum."""
+    return vm.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=20 2> /dev/null\n"
+                 "md5sum /tmp/data")
+
+
+def short_of_target(vm):
+    """Ask for what a guest cannot give; returns what its nodes have then."""
+    vm.fill(1, 300)
+    done, = vm.set(None, SMALL)
+    assert done["reason"] == "no-memory"
+    return vm.actual()
+
+
 def data_and_work(vm):
     """Data in the guest, and a large resize that has begun; returns the data."""
-    data = vm.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=20 2> /dev/null\n"
-                 "md5sum /tmp/data")
+    data = random_data(vm)
     # Used memory, which takes the host some time.
     vm.fill(1, 500)
     vm.drop(1)
@@ -205,12 +218,8 @@ def test_migration_in_mid_resize(balloon, tmp_path):
     """A guest that has not reached its target moves, and reaches it there."""
     with balloon(memfd=True) as vm, \
             balloon(memfd=True, incoming=True) as there:
-        vm.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=20 2> /dev/null")
-        data = vm.sh("md5sum /tmp/data")
-        vm.fill(1, 300)
-        done, = vm.set(None, SMALL)
-        assert done["reason"] == "no-memory"
-        actual = vm.actual()
+        data = random_data(vm)
+        actual = short_of_target(vm)
         assert 300 * MIB < actual[1] < 400 * MIB
 
         migrate(vm, there, tmp_path)
@@ -261,12 +270,8 @@ def test_postcopy_in_mid_resize(balloon, tmp_path):
             assert "ostcopy is not supported" in str(exc)
             pytest.skip(str(exc))
         capability(vm, "postcopy-ram")
-        vm.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=20 2> /dev/null")
-        data = vm.sh("md5sum /tmp/data")
-        vm.fill(1, 300)
-        done, = vm.set(None, SMALL)
-        assert done["reason"] == "no-memory"
-        actual = vm.actual()
+        data = random_data(vm)
+        actual = short_of_target(vm)
         migrate(vm, there, tmp_path)
         vm.session.qmp("migrate-set-parameters",
                        **{"max-postcopy-bandwidth": MIB})
@@ -302,10 +307,7 @@ def test_background_snapshot(balloon, tmp_path):
     with balloon(append=LATE, memfd=True) as vm, \
             balloon(append=LATE, memfd=True, incoming=True) as there:
         capability(vm, "background-snapshot")
-        vm.fill(1, 300)
-        done, = vm.set(None, SMALL)
-        assert done["reason"] == "no-memory"
-        actual = vm.actual()
+        actual = short_of_target(vm)
         vm.session.qmp("migrate", uri=f"exec:cat {gate}; cat > {state}")
         vm.wait_for("the snapshot to start", lambda: vm.session.qmp(
             "query-migrate").get("status") == "active")
