@@ -457,7 +457,6 @@ struct hpl_move {
 	atomic_long_t nr_done;
 };
 
-unsigned long hpl_node_short(int nid);
 int hpl_migrate_start(void);
 bool hpl_migrate_in_pairs(void);
 void hpl_migrate_stop(void);
@@ -495,6 +494,9 @@ unsigned long hpl_plan_demote(struct list_head *mms, int nid,
 
 u64 hpl_migrate(struct hpl_move *moves, unsigned int nr);
 int hpl_move_range(int nid, struct hpl_move *move);
+
+unsigned long hpl_node_spare(int nid);
+unsigned long hpl_node_short(int nid);
 unsigned long hpl_fast_free(void);
 unsigned long hpl_fast_short(void);
 bool hpl_have_tiers(void);

@@ -248,61 +248,6 @@ static int isolate_test(unsigned long start, unsigned long end,
 	return 1;
 }
 
-/*
- * Free pages of a zone above its high watermark, so that kswapd sleeps on, and
- * above the headroom; less than none if there are too few.
- */
-static long zone_spare(struct zone *zone)
-{
-	long free = zone_page_state(zone, NR_FREE_PAGES);
-	unsigned long headroom = 0;
-
-	if (node_is_toptier(zone_to_nid(zone)))
-		headroom = mult_frac(zone_managed_pages(zone),
-				     READ_ONCE(hpl_knobs.headroom_permille),
-				     1000);
-	return free - (long)(high_wmark_pages(zone) + headroom +
-			     zone->lowmem_reserve[ZONE_MOVABLE]);
-}
-
-static unsigned long node_spare(int nid)
-{
-	struct pglist_data *pgdat = NODE_DATA(nid);
-	unsigned long sum = 0;
-	int i;
-
-	for (i = 0; i < MAX_NR_ZONES; i++)
-		if (managed_zone(&pgdat->node_zones[i]))
-			sum += max(zone_spare(&pgdat->node_zones[i]), 0L);
-	return sum;
-}
-
-/**
- * hpl_node_short - what a node lacks before it has a page to spare
- * @nid: the node
- *
- * Return: pages that the largest of its zones has below the high watermark and the
- * headroom; 0 if any zone has more than that.
- */
-unsigned long hpl_node_short(int nid)
-{
-	struct pglist_data *pgdat = NODE_DATA(nid);
-	struct zone *zone, *largest = NULL;
-	int i;
-
-	for (i = 0; i < MAX_NR_ZONES; i++) {
-		zone = &pgdat->node_zones[i];
-		if (!managed_zone(zone))
-			continue;
-		if (zone_spare(zone) > 0)
-			return 0;
-		if (!largest ||
-		    zone_managed_pages(zone) > zone_managed_pages(largest))
-			largest = zone;
-	}
-	return largest ? -zone_spare(largest) : 0;
-}
-
 /* Isolate @folio, or count why not. */
 static void isolate_folio(struct hpl_batch *b, struct folio *folio)
 {
@@ -313,7 +258,8 @@ static void isolate_folio(struct hpl_batch *b, struct folio *folio)
 		hpl_count_events(b, HPL_PROMOTE_FAILED_OTHER, nr);
 	} else if (folio_maybe_dma_pinned(folio)) {
 		hpl_count_events(b, HPL_PROMOTE_FAILED_PINNED, nr);
-	} else if (nr > 1 && b->promote && node_spare(b->target) < b->nr + nr) {
+	} else if (nr > 1 && b->promote &&
+		   hpl_node_spare(b->target) < b->nr + nr) {
 		/* It would be split for want of memory, not of a huge page. */
 		hpl_count_events(b, HPL_PROMOTE_FAILED_NOMEM, nr);
 	} else if (!folio_isolate_lru(folio)) {
@@ -477,7 +423,7 @@ static struct folio *alloc_target(struct folio *src, unsigned long private)
 	struct folio *dst = NULL;
 
 	/* Allocation alone would go down to the last reserve. */
-	if (!b->promote || node_spare(b->target) >= folio_nr_pages(src))
+	if (!b->promote || hpl_node_spare(b->target) >= folio_nr_pages(src))
 		dst = __folio_alloc_node(gfp, folio_order(src), b->target);
 	if (!dst)
 		b->full = true;
@@ -533,7 +479,7 @@ static int promotion_target(int nid, const nodemask_t *cpuset)
 
 	for_each_node_state(n, N_MEMORY)
 		if (node_is_toptier(n) && node_isset(n, *cpuset) &&
-		    node_spare(n) &&
+		    hpl_node_spare(n) &&
 		    (best == NUMA_NO_NODE ||
 		     node_distance(nid, n) < node_distance(nid, best)))
 			best = n;
@@ -550,7 +496,7 @@ static unsigned int claim(struct hpl_move *move, int target)
 	long most = HPL_BATCH_PAGES;
 
 	if (move->promote)
-		most = min_t(unsigned long, most, node_spare(target));
+		most = min_t(unsigned long, most, hpl_node_spare(target));
 	do {
 		n = clamp(left, 0L, most);
 	} while (n && !atomic_long_try_cmpxchg(&move->nr_left, &left, left - n));
@@ -759,56 +705,4 @@ void hpl_migrate_stop(void)
 			kthread_destroy_worker(nodes[nid].worker);
 	kvfree(nodes);
 	nodes = NULL;
-}
-
-/* What the fast nodes have of something, all together. */
-static unsigned long fast_sum(unsigned long (*of_node)(int nid))
-{
-	unsigned long sum = 0;
-	int nid;
-
-	for_each_node_state(nid, N_MEMORY)
-		if (node_is_toptier(nid))
-			sum += of_node(nid);
-	return sum;
-}
-
-/**
- * hpl_fast_free - free memory on fast nodes that promotion may use
- *
- * Return: pages above the high watermarks and the headroom.
- */
-unsigned long hpl_fast_free(void)
-{
-	return fast_sum(node_spare);
-}
-
-/**
- * hpl_fast_short - how much fast nodes lack before promotion may use any
- *
- * Return: pages below the high watermark and the headroom, of the nodes that have
- * none above.
- */
-unsigned long hpl_fast_short(void)
-{
-	return fast_sum(hpl_node_short);
-}
-
-/**
- * hpl_have_tiers - whether there is anything to place
- *
- * Return: true if there are nodes with memory in the top tier and below it.
- */
-bool hpl_have_tiers(void)
-{
-	bool fast = false, slow = false;
-	int nid;
-
-	for_each_node_state(nid, N_MEMORY) {
-		if (node_is_toptier(nid))
-			fast = true;
-		else
-			slow = true;
-	}
-	return fast && slow;
 }

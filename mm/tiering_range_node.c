@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HPlacement: what the nodes of the tiers have to spare, and what they lack
+ */
+#include <linux/math.h>
+#include <linux/memory-tiers.h>
+#include <linux/mm.h>
+#include <linux/nodemask.h>
+
+#include "tiering_range_internal.h"
+#include "tiering_range.h"
+
+/*
+ * Free pages of a zone above its high watermark, so that kswapd sleeps on, and
+ * above the headroom; less than none if there are too few.
+ */
+static long zone_spare(struct zone *zone)
+{
+	long free = zone_page_state(zone, NR_FREE_PAGES);
+	unsigned long headroom = 0;
+
+	if (node_is_toptier(zone_to_nid(zone)))
+		headroom = mult_frac(zone_managed_pages(zone),
+				     READ_ONCE(hpl_knobs.headroom_permille),
+				     1000);
+	return free - (long)(high_wmark_pages(zone) + headroom +
+			     zone->lowmem_reserve[ZONE_MOVABLE]);
+}
+
+/**
+ * hpl_node_spare - what promotion may use of a node
+ * @nid: the node
+ *
+ * Return: free pages above the high watermarks and the headroom, of all its zones.
+ */
+unsigned long hpl_node_spare(int nid)
+{
+	struct pglist_data *pgdat = NODE_DATA(nid);
+	unsigned long sum = 0;
+	int i;
+
+	for (i = 0; i < MAX_NR_ZONES; i++)
+		if (managed_zone(&pgdat->node_zones[i]))
+			sum += max(zone_spare(&pgdat->node_zones[i]), 0L);
+	return sum;
+}
+
+/**
+ * hpl_node_short - what a node lacks before it has a page to spare
+ * @nid: the node
+ *
+ * Return: pages that the largest of its zones has below the high watermark and the
+ * headroom; 0 if any zone has more than that.
+ */
+unsigned long hpl_node_short(int nid)
+{
+	struct pglist_data *pgdat = NODE_DATA(nid);
+	struct zone *zone, *largest = NULL;
+	int i;
+
+	for (i = 0; i < MAX_NR_ZONES; i++) {
+		zone = &pgdat->node_zones[i];
+		if (!managed_zone(zone))
+			continue;
+		if (zone_spare(zone) > 0)
+			return 0;
+		if (!largest ||
+		    zone_managed_pages(zone) > zone_managed_pages(largest))
+			largest = zone;
+	}
+	return largest ? -zone_spare(largest) : 0;
+}
+
+/* What the fast nodes have of something, all together. */
+static unsigned long fast_sum(unsigned long (*of_node)(int nid))
+{
+	unsigned long sum = 0;
+	int nid;
+
+	for_each_node_state(nid, N_MEMORY)
+		if (node_is_toptier(nid))
+			sum += of_node(nid);
+	return sum;
+}
+
+/**
+ * hpl_fast_free - free memory on fast nodes that promotion may use
+ *
+ * Return: pages above the high watermarks and the headroom.
+ */
+unsigned long hpl_fast_free(void)
+{
+	return fast_sum(hpl_node_spare);
+}
+
+/**
+ * hpl_fast_short - how much fast nodes lack before promotion may use any
+ *
+ * Return: pages below the high watermark and the headroom, of the nodes that have
+ * none above.
+ */
+unsigned long hpl_fast_short(void)
+{
+	return fast_sum(hpl_node_short);
+}
+
+/**
+ * hpl_have_tiers - whether there is anything to place
+ *
+ * Return: true if there are nodes with memory in the top tier and below it.
+ */
+bool hpl_have_tiers(void)
+{
+	bool fast = false, slow = false;
+	int nid;
+
+	for_each_node_state(nid, N_MEMORY) {
+		if (node_is_toptier(nid))
+			fast = true;
+		else
+			slow = true;
+	}
+	return fast && slow;
+}
