@@ -25,9 +25,12 @@ die()
 	exit 1
 }
 
-# lock NAME: until this process ends, no other one works on NAME.
+# lock NAME: until this process ends, no other one works on NAME. Once or more.
+declare -A locked
 lock()
 {
+	[ -z "${locked[$1]:-}" ] || return 0
+	locked[$1]=1
 	mkdir -p "$state"
 	exec {lock_fd}>"$state/$1.lock"
 	flock -n "$lock_fd" && return
