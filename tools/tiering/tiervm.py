@@ -59,6 +59,11 @@ PROFILES = {
 KERNEL_ARGS = ("console=ttyS0 nokaslr norandmaps pti=off no_timer_check "
                "oops=panic panic=-1")
 
+# From asm-generic/socket.h; as SO_SNDBUF, but root may have more than others.
+SO_SNDBUFFORCE = 32
+# Bytes of the kernel's memory, if a guest prints that much: 40,000 of its bytes.
+TERMINAL_BUFFER = 16 << 20
+
 # What the kernel prints when it is in trouble. A line that matches fails the run.
 SPLAT = re.compile(
     r"WARNING:|BUG:|KASAN:|UBSAN:|KFENCE:|Oops|general protection fault"
@@ -296,6 +301,23 @@ def _new_file(path: Path) -> BinaryIO:
             continue
 
 
+def _terminal() -> Tuple[socket.socket, socket.socket]:
+    """A connection for the script's terminal: our end, and QEMU's.
+
+    QEMU writes byte by byte, and each byte takes some 770 bytes of a socket's
+    buffer. When that is full, QEMU tries again some time later, by the host's
+    clock, and a reproducible guest is none: there has to be room for what a
+    guest prints while this process is slow.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        theirs.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, TERMINAL_BUFFER)
+    except PermissionError:
+        # Not root: as much as anybody gets, a few hundred bytes of output.
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, TERMINAL_BUFFER)
+    return ours, theirs
+
+
 class Guest:
     """A running guest: QEMU, its kernel log, and the script's terminal."""
 
@@ -314,7 +336,7 @@ class Guest:
             self._start(name, machine, script, config, files)
 
     def _start(self, name, machine, script, config, files):
-        self.terminal, theirs = socket.socketpair()
+        self.terminal, theirs = _terminal()
         try:
             self.vm = self._machine(name, machine, script, config, files,
                                     theirs)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """The emulated machine as the guest's kernel sees it."""
+import os
 import re
+import time
 
 import pytest
 import tiervm
@@ -61,6 +63,24 @@ def test_runs_are_identical(guest, gups):
     assert "round n=3" in first.text
     assert first.text == second.text
     assert first.log_text == second.log_text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may have so large "
+                    "a buffer between QEMU and the test")
+def test_time_does_not_wait_for_a_reader(guest):
+    """What a script prints takes as long if nobody reads it until the end."""
+    log = tiervm.BUILD / "logs" / "test_time_does_not_wait_for_a_reader-2.log"
+
+    def late(line):
+        end = time.monotonic() + 60
+        while line == "begin" and "exit status" not in log.read_text():
+            assert time.monotonic() < end, "the guest waits for its reader"
+            time.sleep(0.05)
+    script = "echo begin; seq 5000"
+    prompt = guest(script, timing="icount")
+    tardy = guest(script, timing="icount", on_line=late)
+    assert prompt.text == tardy.text
+    assert prompt.log_text == tardy.log_text
 
 
 @pytest.mark.parametrize("timing", ["model", "off"])
