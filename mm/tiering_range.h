@@ -184,17 +184,30 @@ unsigned long hpl_range_fast(const struct hpl_range *r);
  * struct hpl_spot - a page in the table of those sampled lately
  * @page: its address in pages: users have 56 bits of address at most
  * @owner: whose, see struct hpl_mm
- * @now: samples in the current window
- * @before: samples in the window before that; if 0 like @now, there is no page
- * @tried: promotion has been tried in this window
+ * @counts: samples in the current window, in HPL_SPOT_NOW; those in the window
+ *	before, HPL_SPOT_BEFORE_SHIFT higher; if both are 0, there is no page; and
+ *	HPL_SPOT_TRIED if promotion has been tried in this window. One byte, as all
+ *	of it changes at once for the eight pages that share a cache line.
  */
 struct hpl_spot {
 	u64 page:44;
 	u64 owner:12;
-	u64 now:3;
-	u64 before:3;
-	u64 tried:1;
+	u64 counts:8;
 };
+
+#define HPL_SPOT_NOW		0x07U
+#define HPL_SPOT_BEFORE_SHIFT	3
+#define HPL_SPOT_TRIED		0x40U
+
+static inline unsigned int hpl_spot_now(const struct hpl_spot *s)
+{
+	return s->counts & HPL_SPOT_NOW;
+}
+
+static inline unsigned int hpl_spot_before(const struct hpl_spot *s)
+{
+	return s->counts >> HPL_SPOT_BEFORE_SHIFT & HPL_SPOT_NOW;
+}
 
 static inline unsigned long hpl_spot_addr(const struct hpl_spot *s)
 {

@@ -326,23 +326,25 @@ static unsigned int ring_empty(int cpu, struct hpl_ring *ring)
 	unsigned long mm = 0;
 
 	for (i = 0; i < nr; i++) {
-		struct hpl_sample s = hpl_ring_pop(ring);
-		struct hpl_range *r = NULL;
+		struct hpl_sample s = hpl_ring_peek(ring, i);
+		struct hpl_range *r;
 
 		/* A CPU has many samples of a task in turn. */
 		if (s.mm != mm) {
 			mm = s.mm;
 			hm = hpl_mm_find(mm);
+			if (hm && hm->fresh)
+				hm = NULL;
 		}
-		if (hm && !hm->fresh)
-			r = hpl_tree_find(&hm->tree, s.addr);
-		if (r) {
-			hpl_range_event(r, s.addr);
-			if (hm->owner < HPL_OWNERS)
-				hpl_sketch_count(&hpl_sketch, hm->owner, s.addr);
-			used++;
-		}
+		r = hm ? hpl_tree_find(&hm->tree, s.addr) : NULL;
+		if (!r)
+			continue;
+		hpl_range_event(r, s.addr);
+		if (hm->owner < HPL_OWNERS)
+			hpl_sketch_count(&hpl_sketch, hm->owner, s.addr);
+		used++;
 	}
+	hpl_ring_drop(ring, nr);
 	count_vm_events(HPL_SAMPLE_PEBS, used);
 	count_vm_events(HPL_SAMPLE_DISCARDED, nr - used);
 	if (nr)

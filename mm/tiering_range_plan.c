@@ -174,7 +174,8 @@ static bool is_slow(struct hpl_spot *s)
 {
 	bool slow = hpl_page_is_slow(hpl_mm_of(s->owner), hpl_spot_addr(s));
 
-	s->tried = !slow;
+	if (!slow)
+		s->counts |= HPL_SPOT_TRIED;
 	nr_hot_slow += slow;
 	return slow;
 }
@@ -195,7 +196,8 @@ static unsigned int find_spots(struct list_head *mms, const struct hpl_epoch *e)
 		if (k >= 2 && may_be_slow(s)) {
 			for (i = 2; i <= min(k, HPL_SPOT_COUNTS - 1U); i++)
 				found[i]++;
-			if (k >= hpl_sketch.least && !s->tried &&
+			if (k >= hpl_sketch.least &&
+			    !(s->counts & HPL_SPOT_TRIED) &&
 			    nr < HPL_SPOTS_MAX && is_slow(s))
 				hot_spots[nr++] = s;
 		}
@@ -220,7 +222,7 @@ static unsigned int add_spots(struct hpl_move *moves, unsigned int nr)
 	unsigned int i, n = 0;
 
 	for (i = 0; i < nr; i++) {
-		hot_spots[i]->tried = true;
+		hot_spots[i]->counts |= HPL_SPOT_TRIED;
 		spots[i] = *hot_spots[i];
 	}
 	sort(spots, nr, sizeof(*spots), by_address, NULL);

@@ -57,7 +57,7 @@ static inline void hpl_ring_push(struct hpl_ring *ring, unsigned long mm,
 {
 	unsigned int head = ring->head;
 
-	/* Pairs with the release in hpl_ring_pop(): it has read the sample. */
+	/* Pairs with the release in hpl_ring_drop(): it has read the sample. */
 	if (head - smp_load_acquire(&ring->tail) >= HPL_RING_SAMPLES) {
 		WRITE_ONCE(ring->nr_dropped, ring->nr_dropped + 1);
 		return;
@@ -82,21 +82,31 @@ static inline unsigned int hpl_ring_count(const struct hpl_ring *ring)
 }
 
 /**
- * hpl_ring_pop - take out the oldest sample
- * @ring: not empty, see hpl_ring_count()
+ * hpl_ring_peek - look at a sample
+ * @ring: the ring
+ * @i: how many older ones there are; less than hpl_ring_count()
  *
  * Context: the main thread.
  *
  * Return: the sample.
  */
-static inline struct hpl_sample hpl_ring_pop(struct hpl_ring *ring)
+static inline struct hpl_sample hpl_ring_peek(const struct hpl_ring *ring,
+					      unsigned int i)
 {
-	unsigned int tail = ring->tail;
-	struct hpl_sample s = ring->samples[tail % HPL_RING_SAMPLES];
+	return ring->samples[(ring->tail + i) % HPL_RING_SAMPLES];
+}
 
+/**
+ * hpl_ring_drop - make room
+ * @ring: the ring
+ * @nr: how many to drop, the oldest; at most hpl_ring_count()
+ *
+ * Context: the main thread.
+ */
+static inline void hpl_ring_drop(struct hpl_ring *ring, unsigned int nr)
+{
 	/* Pairs with the acquire in hpl_ring_push(). */
-	smp_store_release(&ring->tail, tail + 1);
-	return s;
+	smp_store_release(&ring->tail, ring->tail + nr);
 }
 
 #endif /* _MM_TIERING_RANGE_RING_H */

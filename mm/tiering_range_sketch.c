@@ -27,8 +27,6 @@
 #define HPL_SKETCH_PAGES	16
 #define HPL_SKETCH_NR_MIN	1024UL
 
-#define HPL_SPOT_SAMPLES_MAX	7U
-
 /*
  * A count is trusted if twice as many pages have it as by chance would: if the
  * others are all alike, at most every second of them is hot by chance only. And
@@ -95,13 +93,14 @@ static unsigned int bucket_age(const struct hpl_sketch *sk, unsigned long nr)
 static struct hpl_spot *bucket(struct hpl_sketch *sk, unsigned long nr)
 {
 	struct hpl_spot *b = &sk->spots[nr * HPL_SKETCH_WAYS];
-	unsigned int age = bucket_age(sk, nr), i;
+	unsigned int age = bucket_age(sk, nr), kept = 0, i;
 
-	for (i = 0; age && i < HPL_SKETCH_WAYS; i++) {
-		b[i].before = age == 1 ? b[i].now : 0;
-		b[i].now = 0;
-		b[i].tried = 0;
-	}
+	if (!age)
+		return b;
+	if (age == 1)
+		kept = HPL_SPOT_NOW << HPL_SPOT_BEFORE_SHIFT;
+	for (i = 0; i < HPL_SKETCH_WAYS; i++)
+		b[i].counts = b[i].counts << HPL_SPOT_BEFORE_SHIFT & kept;
 	sk->windows[nr] = sk->window;
 	return b;
 }
@@ -127,13 +126,13 @@ void hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
 	for (i = 0; i < HPL_SKETCH_WAYS; i++) {
 		if (!is_at(&b[i], owner, addr))
 			continue;
-		if (b[i].now < HPL_SPOT_SAMPLES_MAX)
-			b[i].now++;
+		if (hpl_spot_now(&b[i]) < HPL_SPOT_NOW)
+			b[i].counts++;
 		return;
 	}
-	for (i = 0; i < HPL_SKETCH_WAYS; i++) {
-		/* The older of two that have as many gives way. */
-		weight = 2 * b[i].now + b[i].before;
+	/* Older samples weigh less; one of those is as good as none. */
+	for (i = 0; i < HPL_SKETCH_WAYS && lightest > 1; i++) {
+		weight = 2 * hpl_spot_now(&b[i]) + hpl_spot_before(&b[i]);
 		if (weight < lightest) {
 			lightest = weight;
 			s = &b[i];
@@ -142,7 +141,7 @@ void hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
 	*s = (struct hpl_spot){
 		.owner = owner,
 		.page = addr >> PAGE_SHIFT,
-		.now = 1,
+		.counts = 1,
 	};
 }
 
@@ -165,7 +164,8 @@ bool hpl_sketch_seen(const struct hpl_sketch *sk, unsigned int owner,
 
 	for (i = 0; age < 2 && i < HPL_SKETCH_WAYS; i++)
 		if (is_at(&b[i], owner, addr))
-			return b[i].now || (!age && b[i].before);
+			return hpl_spot_now(&b[i]) ||
+			       (!age && hpl_spot_before(&b[i]));
 	return false;
 }
 
@@ -203,7 +203,7 @@ unsigned int hpl_sketch_next(struct hpl_sketch *sk, struct hpl_spot **spot)
 	if (sk->cursor == sk->nr)
 		sk->cursor = 0;
 	*spot = &b[i % HPL_SKETCH_WAYS];
-	return (*spot)->now + (*spot)->before;
+	return hpl_spot_now(*spot) + hpl_spot_before(*spot);
 }
 
 /**

@@ -273,10 +273,11 @@ static void hpl_ring_keeps_the_order(struct kunit *test)
 			hpl_ring_push(ring, j, ~j);
 		KUNIT_ASSERT_EQ(test, hpl_ring_count(ring), 1000);
 		for (j = i; j < i + 1000; j++) {
-			s = hpl_ring_pop(ring);
+			s = hpl_ring_peek(ring, j - i);
 			KUNIT_ASSERT_EQ(test, s.mm, j);
 			KUNIT_ASSERT_EQ(test, s.addr, ~j);
 		}
+		hpl_ring_drop(ring, 1000);
 		KUNIT_ASSERT_EQ(test, hpl_ring_count(ring), 0);
 	}
 	KUNIT_EXPECT_EQ(test, ring->nr_dropped, 0);
@@ -292,12 +293,14 @@ static void hpl_ring_drops_what_is_too_much(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ring->nr_dropped, 7);
 	KUNIT_EXPECT_EQ(test, hpl_ring_count(ring), HPL_RING_SAMPLES);
 	/* The oldest are kept; and once there is room, there is. */
-	KUNIT_EXPECT_EQ(test, hpl_ring_pop(ring).addr, 0);
+	KUNIT_EXPECT_EQ(test, hpl_ring_peek(ring, 0).addr, 0);
+	hpl_ring_drop(ring, 1);
 	hpl_ring_push(ring, 1, 0xabc);
 	KUNIT_EXPECT_EQ(test, ring->nr_dropped, 7);
 	for (i = 1; i < HPL_RING_SAMPLES; i++)
-		KUNIT_EXPECT_EQ(test, hpl_ring_pop(ring).addr, i);
-	KUNIT_EXPECT_EQ(test, hpl_ring_pop(ring).addr, 0xabc);
+		KUNIT_EXPECT_EQ(test, hpl_ring_peek(ring, i - 1).addr, i);
+	KUNIT_EXPECT_EQ(test, hpl_ring_peek(ring, i - 1).addr, 0xabc);
+	hpl_ring_drop(ring, HPL_RING_SAMPLES);
 	KUNIT_EXPECT_EQ(test, hpl_ring_count(ring), 0);
 }
 
