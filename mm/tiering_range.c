@@ -408,9 +408,26 @@ static unsigned int trees_update(void)
 }
 
 /*
+ * What an epoch may take so that no second takes more than its share, whenever
+ * that begins: the epochs that its ends cut may both count whole, one by what it
+ * took, one by what it took beyond its own share. Half is left in any case, as an
+ * epoch that exceeds a second's share cannot be had within one.
+ */
+static u64 within_seconds(u64 budget_ns, u64 spent_ns, unsigned int epoch_us)
+{
+	u64 ends_ns = spent_ns + (spent_ns > budget_ns ? spent_ns - budget_ns :
+						       0);
+
+	return budget_ns - min(mul_u64_u64_div_u64(ends_ns, epoch_us,
+						   USEC_PER_SEC),
+			       budget_ns / 2);
+}
+
+/*
  * CPU time that sampling and classification may take, as a bucket of tokens: it
- * fills with time, up to what an epoch may take. When it is empty, rest until it is
- * not any more: even the fewest samples may cost more than there is.
+ * fills with time, but not beyond what the epoch took, so nothing is saved up.
+ * When it is empty, rest until it is not any more: even the fewest samples may
+ * cost more than there is.
  */
 static void pay(u64 spent_ns, u64 budget_ns, unsigned int epoch_us)
 {
@@ -420,8 +437,8 @@ static void pay(u64 spent_ns, u64 budget_ns, unsigned int epoch_us)
 					    (u64)epoch_us * NSEC_PER_USEC);
 
 	hpl_filled_ns = now;
-	hpl_tokens_ns = min(hpl_tokens_ns + (s64)earned_ns, (s64)budget_ns) -
-			(s64)spent_ns;
+	hpl_tokens_ns = min(hpl_tokens_ns + (s64)earned_ns - (s64)spent_ns,
+			    0LL);
 	if (hpl_tokens_ns < 0)
 		us = div64_u64(-hpl_tokens_ns * epoch_us, budget_ns);
 	if (!us || !hpl_source->pause) {
@@ -509,6 +526,7 @@ static void epoch(void)
 			nr_demoted, sample_ns, t2 - t1);
 
 	e.page_ns = hpl_page_ns();
+	budget_ns = within_seconds(budget_ns, spent_ns, e.length_us);
 	hpl_source->adapt(&e, spent_ns, budget_ns);
 	pay(spent_ns, budget_ns, e.length_us);
 	if (err ? hpl_source_ended(hpl_choice, err) : hpl_source_retry())

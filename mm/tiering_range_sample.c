@@ -44,8 +44,11 @@
  * Looks at all ranges in an epoch, and at one if there are many. The policy
  * wants 16, so that a new range waits for them no longer than for its age.
  */
-#define HPL_LOOKS_MAX		1024
+#define HPL_LOOKS_MAX		1024U
 #define HPL_LOOKS_PER_RANGE	12U
+
+/* The least overhead_permille that has room for HPL_LOOKS_MAX. */
+#define HPL_LOOKS_PERMILLE	4
 
 /**
  * enum hpl_pick_state - how far a sample has come
@@ -321,8 +324,18 @@ static void visit_all(unsigned int nr, enum hpl_visit what,
 	}
 }
 
-/* Choose pages of ranges whose residency is little known; returns how many. */
-static unsigned int pick_unknown(struct list_head *mms)
+/* Looks that the budget has room for at once. */
+static unsigned int looks_max(void)
+{
+	return min(HPL_LOOKS_MAX * READ_ONCE(hpl_knobs.overhead_permille) /
+		   HPL_LOOKS_PERMILLE, HPL_LOOKS_MAX);
+}
+
+/*
+ * Choose at most @nr_max pages of ranges whose residency is little known; returns how
+ * many.
+ */
+static unsigned int pick_unknown(struct list_head *mms, unsigned int nr_max)
 {
 	const u32 enough = HPL_LOOKS_KNOWN * HPL_SAMPLE_ONE;
 	unsigned int n, nr = 0, nr_ranges = 0, most;
@@ -331,7 +344,7 @@ static unsigned int pick_unknown(struct list_head *mms)
 
 	list_for_each_entry(hm, mms, list)
 		nr_ranges += hm->tree.nr;
-	most = max(HPL_LOOKS_MAX / max(nr_ranges, 1U), HPL_LOOKS_PER_RANGE);
+	most = max(nr_max / max(nr_ranges, 1U), HPL_LOOKS_PER_RANGE);
 	list_for_each_entry(hm, mms, list) {
 		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r)) {
 			u32 tried = hpl_range_sum(r).tried;
@@ -339,7 +352,7 @@ static unsigned int pick_unknown(struct list_head *mms)
 			if (tried >= enough)
 				continue;
 			n = min((enough - tried) >> HPL_SAMPLE_SHIFT, most);
-			for (; n && nr < HPL_LOOKS_MAX; n--)
+			for (; n && nr < nr_max; n--)
 				picks[nr++] = (struct hpl_pick){
 					.hm = hm,
 					.addr = random_addr(r),
@@ -385,11 +398,12 @@ bool hpl_page_is_slow(struct hpl_mm *hm, unsigned long addr)
  */
 void hpl_look(struct list_head *mms, struct hpl_epoch *epoch)
 {
-	unsigned int nr = pick_unknown(mms);
+	unsigned int nr_max = looks_max();
+	unsigned int nr = pick_unknown(mms, nr_max);
 
 	visit_all(nr, HPL_VISIT_LOOK, epoch);
 	/* If there was not room for all, others come first next time. */
-	if (nr == HPL_LOOKS_MAX)
+	if (nr == nr_max)
 		list_rotate_left(mms);
 }
 
