@@ -100,12 +100,15 @@ toolchain()
 	fi
 }
 
-# missing_packages NAME...: prints those that are not installed.
+# missing_packages NAME...: prints those that are not installed, each once.
 missing_packages()
 {
 	local p
+	local -A seen
 
 	for p; do
+		[ -z "${seen[$p]:-}" ] || continue
+		seen[$p]=1
 		case $(dpkg-query -W -f '${db:Status-Abbrev}' "$p" 2>/dev/null) in
 		ii*) ;;
 		*) say "$p" ;;
