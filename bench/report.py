@@ -300,7 +300,7 @@ PLOTS: Dict[str, Callable[[List[Row]], List[str]]] = {
     "resize": lambda rows: [
         bars(rows, metric, f"{metric[:-5]}, GiB/s", "log") for metric in
         ("inflate_untouched_gibs", "inflate_touched_gibs",
-         "inflate_fragmented_gibs", "deflate_touch_gibs")
+         "inflate_fragmented_gibs", "deflate_gibs", "deflate_touch_gibs")
         if any(r["metric"] == metric and "published" not in r for r in rows)],
 }
 PLOTS["placement_cxl"] = PLOTS["placement"]

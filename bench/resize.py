@@ -211,6 +211,7 @@ class Bench:
                   self.resize(self.size))
         for pages, option in (("4 KiB", ""), ("2 MiB", " huge")):
             back = self.resize(0)
+            self.rate("deflate_gibs", workload, self.size, back)
             touched = float(self.vm.sh(
                 f"memtool touch {self.size >> 20} 1{option}"))
             self.rate("deflate_touch_gibs", f"{pages} pages", self.size,

@@ -28,7 +28,7 @@ def rows(tmp_path_factory, memtool):
 def test_rates(rows, device):
     """Each device has its rates, and they are possible."""
     for metric in ("inflate_untouched_gibs", "inflate_touched_gibs",
-                   "deflate_touch_gibs", "stream_idle_gibs"):
+                   "deflate_gibs", "deflate_touch_gibs", "stream_idle_gibs"):
         assert rows[device, metric]
         assert all(0 < value < 1000 for value in rows[device, metric])
     pieces = rows.get((device, "inflate_fragmented_gibs"), [])
