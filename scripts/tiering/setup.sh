@@ -13,7 +13,7 @@ declare -A packages=(
 	[llvm]="clang lld llvm"
 	[qemu]="gcc make ninja-build pkgconf libglib2.0-dev libpixman-1-dev libslirp-dev libfdt-dev
 		libattr1-dev libcap-ng-dev python3 python3-venv seabios qemu-system-data"
-	[test]="busybox-static cpio numactl libnuma-dev python3-pytest python3-pytest-xdist python3-matplotlib libc6-dev"
+	[test]="busybox-static cpio numactl libnuma-dev python3-pytest python3-pytest-xdist python3-matplotlib libc6-dev linux-perf"
 	[check]="perl sparse shellcheck flake8"
 	[deb]="debhelper dpkg-dev fakeroot"
 )
