@@ -233,13 +233,23 @@ def test_vfio(guest, tmp_path):
 
 
 def test_held_memory_moves_within_its_node(balloon):
-    """Compaction moves single pages, and each one is accounted for."""
-    with balloon() as vm:
+    """Compaction moves single pages, and each one is accounted for.
+
+    With huge pages of the host's, which a memfd has not, what is used beside the
+    held pages of a block would have the host back them, too.
+    """
+    with balloon(memfd=True) as vm:
         if not vm.movable():
             pytest.skip("the kernel has no CONFIG_BALLOON_COMPACTION")
-        # Less than a block each time, so that single pages are held.
+        vm.sh("mkdir /tmp/fill\n"
+              "mount -t tmpfs -o mpol=bind:1 none /tmp/fill")
+        # Less than a block each time, so that single pages are held; all over
+        # the node, or they might lie where compaction moves pages to.
         for less in range(1, 30):
+            vm.sh("dd if=/dev/zero bs=1M count=16 2> /dev/null "
+                  f"of=/tmp/fill/{less}")
             vm.resize(None, 768 * MIB - less * 511 * 4096)
+        vm.sh("umount /tmp/fill")
         held = [n["actual"] for n in vm.nodes()]
         total = vm.meminfo()
         vm.sh("echo 1 > /proc/sys/vm/compact_memory")
