@@ -193,21 +193,13 @@ void hpl_read_law(struct hpl_batch *b, struct hpl_mm *hm)
  */
 bool hpl_vma_movable(struct vm_area_struct *vma)
 {
-	bool fast = false, slow = false;
 	nodemask_t allowed;
-	int nid;
 
 	if ((!vma_is_anonymous(vma) && !vma->vm_file) ||
 	    vma->vm_flags & (VM_HUGETLB | VM_LOCKED) || !vma_migratable(vma))
 		return false;
 	allowed = addr_nodes(vma, vma->vm_start, &node_states[N_MEMORY]);
-	for_each_node_mask(nid, allowed) {
-		if (node_is_toptier(nid))
-			fast = true;
-		else
-			slow = true;
-	}
-	return fast && slow;
+	return hpl_span_tiers(&allowed);
 }
 
 /**

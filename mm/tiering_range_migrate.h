@@ -63,6 +63,7 @@ void hpl_isolate(struct hpl_batch *b, const struct hpl_move *move,
 		 unsigned long start, unsigned long end);
 unsigned long hpl_random_page(unsigned long start, unsigned long end);
 bool hpl_cancelled(void);
+bool hpl_span_tiers(const nodemask_t *nodes);
 
 bool hpl_exchange(struct hpl_move *moves, unsigned int nr);
 

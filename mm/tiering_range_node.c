@@ -9,6 +9,7 @@
 
 #include "tiering_range_internal.h"
 #include "tiering_range.h"
+#include "tiering_range_migrate.h"
 
 /*
  * Free pages of a zone above its high watermark, so that kswapd sleeps on, and
@@ -105,20 +106,31 @@ unsigned long hpl_fast_short(void)
 }
 
 /**
- * hpl_have_tiers - whether there is anything to place
+ * hpl_span_tiers - whether nodes are of more than one tier
+ * @nodes: the nodes
  *
- * Return: true if there are nodes with memory in the top tier and below it.
+ * Return: true if some of them are in the top tier and some below it.
  */
-bool hpl_have_tiers(void)
+bool hpl_span_tiers(const nodemask_t *nodes)
 {
 	bool fast = false, slow = false;
 	int nid;
 
-	for_each_node_state(nid, N_MEMORY) {
+	for_each_node_mask(nid, *nodes) {
 		if (node_is_toptier(nid))
 			fast = true;
 		else
 			slow = true;
 	}
 	return fast && slow;
+}
+
+/**
+ * hpl_have_tiers - whether there is anything to place
+ *
+ * Return: true if there are nodes with memory in the top tier and below it.
+ */
+bool hpl_have_tiers(void)
+{
+	return hpl_span_tiers(&node_states[N_MEMORY]);
 }
