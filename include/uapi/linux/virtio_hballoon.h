@@ -166,7 +166,7 @@ struct virtio_hballoon_req {
 #define VIRTIO_HBALLOON_RESP_BUSY	1
 /* Nothing done: actual would pass the target. Read the config again. */
 #define VIRTIO_HBALLOON_RESP_REFUSED	2
-/* Nothing held: the host could not discard the memory. */
+/* As before: the host could not discard the memory, or had none to give. */
 #define VIRTIO_HBALLOON_RESP_FAILED	3
 
 /**

@@ -11,10 +11,11 @@
 #include "qemu/units.h"
 #include "exec/cpu-common.h"
 #include "hw/core/cpu.h"
+#include "qapi/error.h"
 #include "virtio-hballoon-internal.h"
 #include "trace.h"
 
-/* What is discarded at once. A reset waits for that, some milliseconds. */
+/* What is discarded, or populated, at once. A reset waits for that, some ms. */
 #define PIECE (32 * MiB)
 
 /*
@@ -81,9 +82,31 @@ void virtio_hballoon_stop_discarding(VirtIOHBalloon *hb)
     qemu_mutex_unlock(&hb->discard_lock);
 }
 
-/* Discards @r piecemeal. Returns 0, -errno, or -ECANCELED if dropped. */
-static int discard_in_pieces(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
-                             struct virtio_hballoon_range r)
+/* Has the host provide memory, whose content stays. Returns 0 or -errno. */
+static int populate(const VirtIOHBalloonNode *n,
+                    const struct virtio_hballoon_range *r)
+{
+    char *host = memory_region_get_ram_ptr(n->mr);
+    Error *err = NULL;
+
+    trace_virtio_hballoon_populate(n->id, r->addr, r->len);
+    if (qemu_prealloc_mem(memory_region_get_fd(n->mr), host + r->addr, r->len,
+                          1, NULL, false, &err)) {
+        return 0;
+    }
+    /* The guest tries again and again; each end of it is an event. */
+    warn_report_once("hballoon: the host has no memory to give back to node %u:"
+                     " %s", n->id, error_get_pretty(err));
+    error_free(err);
+    return -ENOMEM;
+}
+
+typedef int (*PieceFn)(const VirtIOHBalloonNode *n,
+                       const struct virtio_hballoon_range *r);
+
+/* Calls @fn for @r piecemeal. Returns 0, -errno, or -ECANCELED if dropped. */
+static int in_pieces(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
+                     struct virtio_hballoon_range r, PieceFn fn)
 {
     while (r.len) {
         struct virtio_hballoon_range piece = { r.addr, MIN(r.len, PIECE) };
@@ -92,7 +115,7 @@ static int discard_in_pieces(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
         if (qatomic_read(&hb->dropped)) {
             return -ECANCELED;
         }
-        ret = virtio_hballoon_discard(n, &piece);
+        ret = fn(n, &piece);
         if (ret) {
             return ret;
         }
@@ -102,10 +125,10 @@ static int discard_in_pieces(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
     return 0;
 }
 
-int virtio_hballoon_discard_unlocked(VirtIOHBalloon *hb,
-                                     const VirtIOHBalloonNode *n,
-                                     const struct virtio_hballoon_range *r,
-                                     uint32_t nr)
+/* Calls @fn for @nr ranges, see virtio_hballoon_discard_unlocked(). */
+static int unlocked(VirtIOHBalloon *hb, const VirtIOHBalloonNode *n,
+                    const struct virtio_hballoon_range *r, uint32_t nr,
+                    PieceFn fn)
 {
     /* Without an eventfd a processor is here, in the middle of an access. */
     bool unlock = !current_cpu;
@@ -117,13 +140,21 @@ int virtio_hballoon_discard_unlocked(VirtIOHBalloon *hb,
         bql_unlock();
     }
     for (i = 0; i < nr && !ret; i++) {
-        ret = discard_in_pieces(hb, n, r[i]);
+        ret = in_pieces(hb, n, r[i], fn);
     }
     qemu_mutex_unlock(&hb->discard_lock);
     if (unlock) {
         bql_lock();
     }
     return hb->elem ? ret : -ECANCELED;
+}
+
+int virtio_hballoon_discard_unlocked(VirtIOHBalloon *hb,
+                                     const VirtIOHBalloonNode *n,
+                                     const struct virtio_hballoon_range *r,
+                                     uint32_t nr)
+{
+    return unlocked(hb, n, r, nr, virtio_hballoon_discard);
 }
 
 /*
@@ -214,6 +245,25 @@ int virtio_hballoon_discard_held(VirtIOHBalloon *hb,
         tell_discarded(hb, n, &run);
     }
     return virtio_hballoon_discard(n, &run);
+}
+
+int virtio_hballoon_populate_unlocked(VirtIOHBalloon *hb,
+                                      const VirtIOHBalloonNode *n,
+                                      const struct virtio_hballoon_range *r,
+                                      uint32_t nr)
+{
+    int ret = unlocked(hb, n, r, nr, populate);
+    uint32_t i;
+
+    /* Once dropped, it is the guest's, or there is no node any more. */
+    for (i = 0; ret && hb->elem && i < nr; i++) {
+        struct virtio_hballoon_range run = r[i];
+
+        if (!is_mapped(hb) || held_chunks(n, &r[i], &run)) {
+            virtio_hballoon_discard(n, &run);
+        }
+    }
+    return ret;
 }
 
 int virtio_hballoon_hold(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,

@@ -35,7 +35,16 @@ int virtio_hballoon_discard_unlocked(VirtIOHBalloon *hb,
                                      const struct virtio_hballoon_range *r,
                                      uint32_t nr);
 
-/* Have it end early: nothing is being discarded once this returns. */
+/*
+ * Likewise, have the host provide memory for ranges that are held. On failure
+ * it has none for them, unless the request has been dropped.
+ */
+int virtio_hballoon_populate_unlocked(VirtIOHBalloon *hb,
+                                      const VirtIOHBalloonNode *n,
+                                      const struct virtio_hballoon_range *r,
+                                      uint32_t nr);
+
+/* Have both end early: nothing is being discarded once this returns. */
 void virtio_hballoon_stop_discarding(VirtIOHBalloon *hb);
 
 /*

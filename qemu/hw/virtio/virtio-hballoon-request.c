@@ -79,13 +79,19 @@ static uint32_t inflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
     return VIRTIO_HBALLOON_RESP_OK;
 }
 
-/* Ranges cease to be held. On failure all are held. */
+/*
+ * Ranges cease to be held. On failure all are held, unless the request was
+ * dropped meanwhile.
+ */
 static uint32_t deflate(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
                         struct virtio_hballoon_range *r, uint32_t nr)
 {
     uint32_t i;
 
     nr = hballoon_ranges_join(r, nr);
+    if (hb->prealloc && virtio_hballoon_populate_unlocked(hb, n, r, nr)) {
+        return VIRTIO_HBALLOON_RESP_FAILED;
+    }
     for (i = 0; i < nr; i++) {
         if (virtio_hballoon_release(hb, n, &r[i])) {
             while (i-- > 0) {
@@ -106,7 +112,9 @@ static uint32_t exchange(VirtIOHBalloon *hb, VirtIOHBalloonNode *n,
         return VIRTIO_HBALLOON_RESP_FAILED;
     }
     if (deflate(hb, n, r + 1, 1) != VIRTIO_HBALLOON_RESP_OK) {
-        virtio_hballoon_give_back(hb, n, r);
+        if (hb->elem) {
+            virtio_hballoon_give_back(hb, n, r);
+        }
         return VIRTIO_HBALLOON_RESP_FAILED;
     }
     return VIRTIO_HBALLOON_RESP_OK;

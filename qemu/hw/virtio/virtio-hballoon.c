@@ -547,6 +547,7 @@ static const Property properties[] = {
                        0),
     DEFINE_PROP_BOOL("deflate-on-oom", VirtIOHBalloon, deflate_on_oom, false),
     DEFINE_PROP_STRING("reporting", VirtIOHBalloon, reporting),
+    DEFINE_PROP_BOOL("prealloc", VirtIOHBalloon, prealloc, false),
 };
 
 static void class_init(ObjectClass *klass, void *data)

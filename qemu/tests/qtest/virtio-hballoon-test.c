@@ -267,6 +267,114 @@ static void test_overtaken_status(void)
     teardown(&t);
 }
 
+/*
+ * A third node, whose memory is a file of ours: of it the host has what stands
+ * in st_blocks, and beyond its end it has none to give.
+ */
+#define NODE2 (SIZE0 + SIZE1)
+#define SIZE2 (16 * MiB)
+
+static int setup_file(Test *t, const char *properties)
+{
+    int fd = memfd_create("hballoon-test", 0);
+    g_autofree char *node = NULL;
+
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(ftruncate(fd, SIZE2), ==, 0);
+    node = g_strdup_printf("-m %uM -object memory-backend-file,id=m2,share=on,"
+                           "size=%uM,mem-path=/proc/%d/fd/%d"
+                           " -numa node,memdev=m2",
+                           (unsigned)((NODE2 + SIZE2) / MiB),
+                           (unsigned)(SIZE2 / MiB), getpid(), fd);
+    setup_machine(t, properties, SIZE0 / MiB, node, "");
+    set_target(t, 2, 0);
+    assert_ok(t, VIRTIO_HBALLOON_REQ_INFLATE, 2, NODE2, SIZE2);
+    return fd;
+}
+
+static uint64_t occupied(int fd)
+{
+    struct stat st;
+
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    return st.st_blocks * 512ull;
+}
+
+static void test_prealloc(void)
+{
+    Message m;
+    Test t;
+    int fd;
+
+    fd = setup_file(&t, "");
+    set_target(&t, 2, SIZE2);
+    assert_ok(&t, VIRTIO_HBALLOON_REQ_DEFLATE, 2, NODE2, 4 * MiB);
+    g_assert_cmpuint(occupied(fd), ==, 0);
+    teardown(&t);
+    close(fd);
+
+    fd = setup_file(&t, ",prealloc=on");
+    set_target(&t, 2, 6 * MiB);
+    m = message(VIRTIO_HBALLOON_REQ_DEFLATE, 2, NODE2, 4 * MiB);
+    m.nr_ranges = m.nr_sent = 2;
+    m.range[1] = (struct virtio_hballoon_range) { NODE2 + 8 * MiB, PAGE };
+    g_assert_cmpint(submit(&t, &m), ==, VIRTIO_HBALLOON_RESP_OK);
+    g_assert_cmpuint(occupied(fd), ==, 4 * MiB + PAGE);
+    /* No more than the target allows, whatever the guest asks for. */
+    m = message(VIRTIO_HBALLOON_REQ_DEFLATE, 2, NODE2 + 4 * MiB, 4 * MiB);
+    g_assert_cmpint(submit(&t, &m), ==, VIRTIO_HBALLOON_RESP_REFUSED);
+    g_assert_cmpuint(occupied(fd), ==, 4 * MiB + PAGE);
+    /* One page for another. */
+    m = message(VIRTIO_HBALLOON_REQ_EXCHANGE, 2, NODE2, PAGE);
+    m.nr_ranges = m.nr_sent = 2;
+    m.range[1] = (struct virtio_hballoon_range) { NODE2 + 9 * MiB, PAGE };
+    g_assert_cmpint(submit(&t, &m), ==, VIRTIO_HBALLOON_RESP_OK);
+    g_assert_cmpuint(occupied(fd), ==, 4 * MiB + PAGE);
+    /* What is given again is the host's again. */
+    set_target(&t, 2, 0);
+    assert_ok(&t, VIRTIO_HBALLOON_REQ_INFLATE, 2, NODE2 + PAGE, MiB);
+    g_assert_cmpuint(occupied(fd), ==, 3 * MiB + PAGE);
+    teardown(&t);
+    close(fd);
+}
+
+/* A host without memory to give back says so, and QEMU lives on. */
+static void test_prealloc_fails(void)
+{
+    Message m;
+    Test t;
+    int fd = setup_file(&t, ",prealloc=on");
+
+    set_target(&t, 2, SIZE2);
+    g_assert_cmpint(ftruncate(fd, 4 * MiB), ==, 0);
+    m = message(VIRTIO_HBALLOON_REQ_DEFLATE, 2, NODE2, MiB);
+    m.nr_ranges = m.nr_sent = 2;
+    m.range[1] = (struct virtio_hballoon_range) { NODE2 + 3 * MiB, 2 * MiB };
+    g_assert_cmpint(submit(&t, &m), ==, VIRTIO_HBALLOON_RESP_FAILED);
+    g_assert_cmpuint(query(&t, 2, "actual"), ==, 0);
+    g_assert_cmpuint(occupied(fd), ==, 0);
+    restart_driver(&t);
+    /* A reset gives all back, populated or not. */
+    g_assert_cmpuint(query(&t, 2, "actual"), ==, SIZE2);
+
+    g_assert_cmpint(ftruncate(fd, SIZE2), ==, 0);
+    set_target(&t, 2, SIZE2 - PAGE);
+    assert_ok(&t, VIRTIO_HBALLOON_REQ_INFLATE, 2, NODE2 + 8 * MiB, PAGE);
+    g_assert_cmpint(ftruncate(fd, 4 * MiB), ==, 0);
+    m = message(VIRTIO_HBALLOON_REQ_EXCHANGE, 2, NODE2, PAGE);
+    m.nr_ranges = m.nr_sent = 2;
+    m.range[1] = (struct virtio_hballoon_range) { NODE2 + 8 * MiB, PAGE };
+    g_assert_cmpint(submit(&t, &m), ==, VIRTIO_HBALLOON_RESP_FAILED);
+    g_assert_cmpuint(query(&t, 2, "actual"), ==, SIZE2 - PAGE);
+    /* The host has memory again. */
+    g_assert_cmpint(ftruncate(fd, SIZE2), ==, 0);
+    g_assert_cmpint(submit(&t, &m), ==, VIRTIO_HBALLOON_RESP_OK);
+    g_assert_cmpuint(occupied(fd), ==, PAGE);
+    g_assert_false(broken(&t));
+    teardown(&t);
+    close(fd);
+}
+
 static void assert_refused(Test *t, const char *desc, QDict *arguments)
 {
     QDict *resp = qtest_qmp(t->qts, "{ 'execute': 'hballoon-set',"
@@ -317,6 +425,8 @@ int main(int argc, char **argv)
     qtest_add_func("/hballoon/oom", test_oom);
     qtest_add_func("/hballoon/exchange", test_exchange);
     qtest_add_func("/hballoon/reset", test_reset);
+    qtest_add_func("/hballoon/prealloc", test_prealloc);
+    qtest_add_func("/hballoon/prealloc-fails", test_prealloc_fails);
     qtest_add_func("/hballoon/done", test_done);
     qtest_add_func("/hballoon/most-ranges", test_most_ranges);
     qtest_add_func("/hballoon/bad-target", test_bad_target);

@@ -58,6 +58,21 @@ def test_host_memory_is_given_back(balloon, memfd):
         vm.fill(1, 600)
 
 
+# A kernel that looks for bugs writes to memory that it frees.
+@pytest.mark.parametrize("debug", [False], ids=["plain"])
+@pytest.mark.parametrize("memfd", [False, True], ids=["ram", "memfd"])
+@pytest.mark.parametrize("prealloc", ["off", "on"])
+def test_host_has_what_it_gives_back(balloon, memfd, prealloc):
+    """The host populates what it gives back, if told so, and not otherwise."""
+    with balloon(memfd=memfd, hballoon=f"prealloc={prealloc}") as vm:
+        vm.resize(None, 768 * MIB - 500 * MIB)
+        used = resident(vm.session.pid)
+        vm.resize(None, 768 * MIB)
+        more = resident(vm.session.pid) - used
+        assert more >= 500 * MIB if prealloc == "on" else more < 32 * MIB
+        vm.fill(1, 600)
+
+
 def test_swap_never_dips(balloon):
     """When nodes change together, their sum stays at least what it was."""
     with balloon() as vm:

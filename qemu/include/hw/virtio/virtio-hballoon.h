@@ -62,13 +62,14 @@ struct VirtIOHBalloon {
 
     /*
      * What is being executed, of the queue of requests or of reporting. The
-     * main loop executes it, without the big lock while it discards memory; a
-     * reset may come from a processor in that time, and drops it.
+     * main loop executes it, without the big lock while it discards or
+     * populates memory; a reset may come from a processor in that time, and
+     * drops it.
      */
     VirtQueueElement *elem;
     VirtQueue *elem_vq;
-    bool dropped;               /* atomic: discard no more */
-    QemuMutex discard_lock;     /* held, after the big lock, to discard */
+    bool dropped;               /* atomic: discard and populate no more */
+    QemuMutex discard_lock;     /* held, after the big lock, to do so */
 
     /* A request's ranges: checked, used and dropped before the next one. */
     struct virtio_hballoon_range range[VIRTIO_HBALLOON_MAX_RANGES];
@@ -88,6 +89,7 @@ struct VirtIOHBalloon {
     uint32_t stats_interval_ms;
     bool deflate_on_oom;
     char *reporting;
+    bool prealloc;              /* what is given back has memory of the host */
 };
 
 /* The bytes of a node that the guest can use. */
