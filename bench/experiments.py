@@ -536,13 +536,15 @@ def resize_jobs(fast: bool) -> List[Job]:
     size_mib = RESIZE_FAST_MIB if fast else RESIZE_MIB
 
     def job(name: str, number: int, seconds: float,
-            measure: Callable[[], List[resize.Row]]) -> Job:
+            measure: Callable[[], List[resize.Row]], backend: str = "") -> Job:
         def run(_progress: Callable[[str], None]) -> Outcome:
             return {"rows": [{**row._asdict(), "device": name, "round": number}
                              for row in measure()]}
 
-        return Job(f"resize {name} {number + 1}",
-                   {"resize": name, "round": number, "mib": size_mib}, seconds,
+        return Job(" ".join(filter(None, ("resize", name, backend,
+                                          str(number + 1)))),
+                   {"resize": name, "round": number, "mib": size_mib,
+                    "gives_back": backend}, seconds,
                    run, {"device": name, "workload": "", "round": number}, True)
 
     jobs = []
@@ -550,6 +552,10 @@ def resize_jobs(fast: bool) -> List[Job]:
         jobs += [job(d.name, number, 30,
                      lambda d=d: resize.measure(d, size_mib << 20))
                  for d in resize.DEVICES]
+        jobs += [job(d.name, number, 15, lambda d=d, b=b: resize.give_back(
+            d, b, size_mib << 20), b)
+                 for b in (("ram",) if fast else resize.BACKENDS)
+                 for d in resize.GIVERS]
         jobs.append(job("roofline", number, 2,
                         lambda: resize.roofline(size_mib << 20)))
     return jobs
@@ -562,7 +568,7 @@ def resize_rows(found: Found, fast: bool) -> List[Row]:
     for goal in resize.GOALS:
         judged = results.judge(goal)
         if judged and not fast:
-            rows.append({"metric": "goal", "device": "hballoon",
+            rows.append({"metric": "goal", "device": goal.device,
                          "workload": goal.workload or "", "unit": "",
                          "value": judged.value, "goal": judged.wanted,
                          "verdict": "ok" if judged.met else "MISSED"})

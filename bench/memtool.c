@@ -7,6 +7,8 @@
  *                                    kernel use pages of 2 MiB
  *   memtool keep MIB NODE SECONDS    writes to each page once, prints how many
  *                                    have lost that after so long
+ *   memtool hold MIB NODE            writes to each page once, says so, and holds
+ *                                    them until killed
  *   memtool fragment MIB NODE KIB    writes to each page, then frees KIB of each
  *                                    2 * KIB of physical addresses, prints how
  *                                    many MiB that were, and holds the rest until
@@ -189,6 +191,11 @@ int main(int argc, char **argv)
 		touch(p, size);
 		sleep(atoi(argv[4]));
 		printf("%zu\n", lost(p, size));
+	} else if (!strcmp(verb, "hold")) {
+		touch(map(size, atoi(argv[3])), size);
+		printf("held\n");
+		fflush(stdout);
+		pause();
 	} else if (!strcmp(verb, "fragment") && argc > 4) {
 		fragment(map(size, atoi(argv[3])), size,
 			 strtoul(argv[4], NULL, 0) << 10);
@@ -197,7 +204,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(verb, "discard") && argc > 4) {
 		discard(size, strtoul(argv[3], NULL, 0) << 10, atoi(argv[4]));
 	} else {
-		fprintf(stderr, "usage: memtool touch MIB NODE [huge] | keep MIB NODE SECONDS | fragment MIB NODE KIB | stream MIB NODE SECONDS | discard MIB KIB WRITTEN\n");
+		fprintf(stderr, "usage: memtool touch MIB NODE [huge] | keep MIB NODE SECONDS | hold MIB NODE | fragment MIB NODE KIB | stream MIB NODE SECONDS | discard MIB KIB WRITTEN\n");
 		return 2;
 	}
 	return 0;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """How fast does a guest give memory back and get it again, and what does it cost?
 
-Each round boots a guest for each device, in turn, and resizes its slow node.
+Each round boots guests for each device, in turn, and resizes their slow node.
 Wall-clock time, since a host's work costs a guest no time. The roofline is a
 process of the host that discards as much memory of its own, in pieces as large
 as the guest can give. Rows go to build/results/resize.json; bench/README.md
@@ -35,6 +35,8 @@ TIMEOUT_S = 600
 POLL_S = 0.005                        # QEMU's main loop pays for each look
 HOLES_KIB = (64, 4)                   # largest free piece when fragmented
 SPARE_MIB = 8                         # what a program leaves of a node
+BACKENDS = ("memfd", "ram")           # of a guest's memory: shared, QEMU's own
+SAME = 0.95                           # least share of what is used that was back
 STREAM_MIB = 64
 STREAM_IDLE_S = 3
 STREAM_RESIZE_S = 6
@@ -62,9 +64,11 @@ class Device:
     on_oom: Optional[Dict[str, object]] = {"hballoon": "deflate-on-oom=on"}
     pieces = True                     # can give less than 2 MiB
 
-    def machine(self) -> Dict[str, object]:
-        """Fields of tiervm.Machine."""
-        return {"hballoon": ""}
+    properties = ""
+
+    def machine(self, backend: str = "memfd") -> Dict[str, object]:
+        """Fields of tiervm.Machine, for memory of a kind of BACKENDS."""
+        return {"hballoon": self.properties, "memfd": backend == "memfd"}
 
     def ready(self, vm: tiervm.Session) -> None:
         """Wait until the device can be used."""
@@ -84,14 +88,21 @@ class Device:
         return node["size"] - node["actual"]
 
 
+class Prealloc(Device):
+    """The same, with memory of the host for what is given back."""
+    name = "hballoon_prealloc"
+    properties = "prealloc=on"
+
+
 class VirtioBalloon(Device):
     """Stock, knows no node."""
     name = "virtio_balloon"
     on_oom = {"extra": ["-device",
                         "virtio-balloon-pci,id=vb,deflate-on-oom=on"]}
 
-    def machine(self):
-        return {"extra": ["-device", "virtio-balloon-pci,id=vb"]}
+    def machine(self, backend="memfd"):
+        return {"extra": ["-device", "virtio-balloon-pci,id=vb"],
+                "memfd": backend == "memfd"}
 
     def set(self, vm, less):
         size = (FAST_MIB + SLOW_MIB) * MIB - less
@@ -110,13 +121,16 @@ class VirtioMem(Device):
     on_oom = None
     pieces = False
 
-    def machine(self):
-        return {"append": "memhp_default_state=online_movable", "extra": [
-            "-m", f"maxmem={8 * GIB}",
-            "-object", f"memory-backend-memfd,id=pool,share=on,"
-                       f"size={SLOW_MIB}M",
-            "-device", "virtio-mem-pci,id=vm,memdev=pool,node=1,"
-                       f"requested-size={SLOW_MIB}M"]}
+    def machine(self, backend="memfd"):
+        memfd = backend == "memfd"
+        return {"append": "memhp_default_state=online_movable",
+                "memfd": memfd, "extra": [
+                    "-m", f"maxmem={8 * GIB}",
+                    "-object",
+                    f"memory-backend-{'memfd,share=on' if memfd else 'ram'},"
+                    f"id=pool,size={SLOW_MIB}M",
+                    "-device", "virtio-mem-pci,id=vm,memdev=pool,node=1,"
+                    f"requested-size={SLOW_MIB}M{self.properties}"]}
 
     def ready(self, vm):
         wait(lambda: self.less(vm) == 0, "virtio-mem to plug its memory")
@@ -130,7 +144,15 @@ class VirtioMem(Device):
         return SLOW_MIB * MIB - vm.qmp("qom-get", path="vm", property="size")
 
 
+class VirtioMemPrealloc(VirtioMem):
+    """The same, with memory of the host for what is plugged."""
+    name = "virtio_mem_prealloc"
+    properties = ",prealloc=on"
+
+
 DEVICES = (Device(), VirtioBalloon(), VirtioMem())
+# Those that give back: virtio-balloon has no way to populate.
+GIVERS = (*DEVICES, Prealloc(), VirtioMemPrealloc())
 
 
 class Row(NamedTuple):
@@ -205,18 +227,10 @@ class Bench:
         return seconds
 
     def whole(self) -> None:
-        """Memory never used, given back and used, and used before."""
+        """Memory never used, and used before."""
         workload = f"{self.size >> 20} MiB"
         self.rate("inflate_untouched_gibs", workload, self.size,
                   self.resize(self.size))
-        for pages, option in (("4 KiB", ""), ("2 MiB", " huge")):
-            back = self.resize(0)
-            self.rate("deflate_gibs", workload, self.size, back)
-            touched = float(self.vm.sh(
-                f"memtool touch {self.size >> 20} 1{option}"))
-            self.rate("deflate_touch_gibs", f"{pages} pages", self.size,
-                      back + touched)
-            self.resize(self.size)
         self.resize(0)
         # As much more as fits, so that what is taken next has been used.
         self.vm.sh(f"memtool touch {usable(self.vm)[1]} 1")
@@ -224,21 +238,60 @@ class Bench:
                   self.resize(self.size))
         self.resize(0)
 
+    def returned(self, backend: str) -> None:
+        """Memory that had been used is given back, and used again.
+
+        All else that is free is taken before, so that a program finds just
+        what came back, on whichever node.
+        """
+        # Nor is anything of it to lie in the lists of a processor.
+        self.vm.sh("echo 10000 > /proc/sys/vm/percpu_pagelist_high_fraction")
+        for node, free in enumerate(usable(self.vm)):
+            self.vm.sh(f"memtool touch {free} {node}")
+        self.resize(self.size)
+        for node, free in enumerate(usable(self.vm)):
+            if free:
+                self.background("hold", f"memtool hold {free} {node}")
+        for pages, option in (("4 KiB", ""), ("2 MiB", " huge")):
+            workload = f"{backend}, {pages} pages"
+            before = meminfo(self.vm, "MemTotal")
+            had = resident(self.vm)
+            back = self.resize(0)
+            came = [(now - old) // MIB for now, old in
+                    zip(meminfo(self.vm, "MemTotal"), before)]
+            touched = sum(float(self.vm.sh(
+                f"memtool touch {mib} {node}{option}"))
+                for node, mib in enumerate(came) if mib)
+            if resident(self.vm) - had < SAME * self.size:
+                raise tiervm.GuestError(
+                    f"of {self.size >> 20} MiB that came back only "
+                    f"{(resident(self.vm) - had) >> 20} were used")
+            self.rate("deflate_gibs", workload, self.size, back)
+            self.rate("deflate_touch_gibs", workload, self.size,
+                      back + touched)
+            self.resize(self.size)
+
+    def background(self, name: str, command: str) -> str:
+        """Start a program that goes on once it has said something: that."""
+        return self.vm.sh(
+            f"rm -f /tmp/{name}\n{command} > /tmp/{name} &\n"
+            f"echo $! > /tmp/{name}.pid\n"
+            f"while [ ! -s /tmp/{name} ]; do "
+            f"kill -0 $(cat /tmp/{name}.pid) || exit 1; sleep 0.1; done\n"
+            f"cat /tmp/{name}")
+
     def fragmented(self, hole_kib: int) -> None:
         """Memory of which only pieces are free."""
         free = usable(self.vm)[1]
         # Or the kernel puts the pieces together while they are measured.
         self.vm.sh("echo 0 > /proc/sys/vm/compaction_proactiveness")
-        self.vm.sh("rm -f /tmp/fragment\n"
-                   f"memtool fragment {free} 1 {hole_kib} > /tmp/fragment &\n"
-                   "echo $! > /tmp/pid; while [ ! -s /tmp/fragment ]; "
-                   "do kill -0 $(cat /tmp/pid) || exit 1; sleep 0.1; done")
         # Most of what is in pieces; not the last of it.
-        freed = int(self.vm.sh("cat /tmp/fragment")) * MIB
+        freed = int(self.background(
+            "fragment", f"memtool fragment {free} 1 {hole_kib}")) * MIB
         size = min(self.size, freed * 3 // 4) & ~(2 * MIB - 1)
         self.rate("inflate_fragmented_gibs", f"{hole_kib} KiB", size,
                   self.resize(size))
-        self.vm.sh("kill $(cat /tmp/pid)")
+        self.vm.sh("kill $(cat /tmp/fragment.pid)")
         self.resize(0)
 
     def exact(self) -> None:
@@ -331,6 +384,16 @@ def measure(device: Device, size: int) -> List[Row]:
     return bench.rows
 
 
+def give_back(device: Device, backend: str, size: int) -> List[Row]:
+    """A round of giving back, on memory of a kind of BACKENDS."""
+    with guest(f"resize-back-{device.name}-{backend}",
+               **device.machine(backend)) as vm:
+        device.ready(vm)
+        bench = Bench(device, vm, size)
+        bench.returned(backend)
+    return bench.rows
+
+
 def oom_kills(device: Device, size: int) -> Row:
     """Processes killed that needed what is held."""
     with guest(f"resize-oom-{device.name}", **device.on_oom) as vm:
@@ -396,6 +459,12 @@ class Group:
         """Processes that the limit has killed."""
         text = (self.path / "memory.oom_control").read_text()
         return int(re.search(r"oom_kill (\d+)", text)[1])
+
+
+def resident(vm: tiervm.Session) -> int:
+    """Bytes of the host that a guest's QEMU has."""
+    text = Path(f"/proc/{vm.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) * KIB
 
 
 def shared(vm: tiervm.Session) -> int:
@@ -479,12 +548,13 @@ def write(rows: List[dict], output: Path) -> None:
 
 
 class Goal(NamedTuple):
-    """What hballoon's median of a metric has to be."""
+    """What a device's median of a metric has to be."""
     metric: str
     workload: Optional[str]           # None: any
     factor: float
     of: Optional[str]                 # a device; None: an absolute value
     least: bool                       # at least, not at most
+    device: str = "hballoon"
 
 
 GOALS = (
@@ -493,8 +563,10 @@ GOALS = (
     Goal("inflate_touched_gibs", None, 0.8, "roofline", True),
     Goal("inflate_fragmented_gibs", "64 KiB", 0.8, "roofline", True),
     Goal("inflate_fragmented_gibs", "4 KiB", 0.6, "roofline", True),
-    Goal("deflate_touch_gibs", "4 KiB pages", 2, "virtio_balloon", True),
-    Goal("deflate_touch_gibs", "2 MiB pages", 2, "virtio_balloon", True),
+    *(Goal("deflate_touch_gibs", f"{backend}, {pages} pages", 2,
+           "virtio_balloon", True, device)
+      for device in ("hballoon", "hballoon_prealloc")
+      for backend in BACKENDS for pages in ("4 KiB", "2 MiB")),
     Goal("wrong_node_bytes", None, 0, None, False),
     Goal("target_error_bytes", None, 4096, None, False),
     Goal("swap_dip_bytes", None, 0, None, False),
@@ -528,7 +600,7 @@ class Results:
 
     def show(self) -> None:
         """A table of medians and ranges, then the goals."""
-        devices = [d.name for d in DEVICES] + ["roofline"]
+        devices = [d.name for d in GIVERS] + ["roofline"]
         print(f"{'median (range)':38}"
               + "".join(f"{device:>24}" for device in devices)
               + f"{'HyperAlloc (published)':>24}")
@@ -546,13 +618,15 @@ class Results:
 
     def judge(self, goal: Goal) -> Optional["Judged"]:
         """How it is with a goal, or None if the metric was not measured."""
-        value = self.median(goal.metric, goal.workload, "hballoon")
+        value = self.median(goal.metric, goal.workload, goal.device)
         base = 1.0 if goal.of is None else self.median(
             goal.metric, goal.workload, goal.of)
         if value is None or base is None:
             return None
         bound = goal.factor * base
         what = f"{goal.metric} {goal.workload or ''}".rstrip()
+        if goal.device != "hballoon":
+            what = f"{goal.device}: {what}"
         least = "at least" if goal.least else "at most"
         return Judged(
             f"{what} {least} {goal.factor:g}"
@@ -592,7 +666,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
                         help="guests of the crowd, 0: none "
                              "(default %(default)s)")
     parser.add_argument("--only", action="append", metavar="DEVICE",
-                        choices=[d.name for d in DEVICES] + ["roofline"],
+                        choices=[d.name for d in GIVERS] + ["roofline"],
                         help="measure this one; may be repeated")
     parser.add_argument("--output", type=Path, metavar="DIR",
                         default=tiervm.BUILD / "results",
@@ -601,11 +675,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     rows: List[dict] = []
     failed = False
     size = options.size * MIB
-    jobs = [(number, d.name, lambda d=d: measure(d, size))
-            for number in range(options.rounds) for d in DEVICES]
-    for number in reversed(range(options.rounds)):
-        jobs.insert((number + 1) * len(DEVICES),
-                    (number, "roofline", lambda: roofline(size)))
+    jobs = [job for number in range(options.rounds) for job in (
+        *((number, d.name, lambda d=d: measure(d, size)) for d in DEVICES),
+        *((number, d.name, lambda d=d, b=b: give_back(d, b, size))
+          for b in BACKENDS for d in GIVERS),
+        (number, "roofline", lambda: roofline(size)))]
     if options.vms:
         jobs.append((0, "hballoon", lambda: overcommit(options.vms)))
     for number, name, job in jobs:

@@ -28,13 +28,21 @@ def rows(tmp_path_factory, memtool):
 def test_rates(rows, device):
     """Each device has its rates, and they are possible."""
     for metric in ("inflate_untouched_gibs", "inflate_touched_gibs",
-                   "deflate_gibs", "deflate_touch_gibs", "stream_idle_gibs"):
+                   "stream_idle_gibs"):
         assert rows[device, metric]
         assert all(0 < value < 1000 for value in rows[device, metric])
     pieces = rows.get((device, "inflate_fragmented_gibs"), [])
     assert len(pieces) == (0 if device == "virtio_mem" else
                            len(resize.HOLES_KIB))
     assert rows[device, "stream_resizes"][0] > 1
+
+
+@pytest.mark.parametrize("device", [d.name for d in resize.GIVERS])
+def test_rates_of_giving_back(rows, device):
+    """So they have on each kind of memory, for each size of pages."""
+    for metric in ("deflate_gibs", "deflate_touch_gibs"):
+        assert len(rows[device, metric]) == 2 * len(resize.BACKENDS)
+        assert all(0 < value < 1000 for value in rows[device, metric])
 
 
 def test_promises(rows):
