@@ -42,6 +42,24 @@ def test_unbind_in_mid_inflate(balloon):
         assert vm.meminfo() == before
 
 
+def test_unbind_in_mid_populate(balloon):
+    """The same while the host populates what it is about to give back."""
+    with balloon(smp=2, memfd=True, hballoon="prealloc=on") as vm:
+        before = vm.meminfo()
+        vm.sh(f"basename $(ls -d {SYSFS}) > /tmp/dev")
+        for _ in range(4):
+            vm.resize(None, SMALL)
+            vm.set(None, vm.size[1], wait=False)
+            assert vm.sh(f"cat /tmp/dev > {DRIVER}/unbind\n"
+                         "memtool keep 600 1 1") == "0\n"
+            assert vm.meminfo() == before
+            assert vm.actual() == vm.size
+            vm.sh(f"cat /tmp/dev > {DRIVER}/bind")
+        vm.resize(None, SMALL)
+        vm.resize(None, vm.size[1])
+        assert vm.meminfo() == before
+
+
 def random_data(vm):
     """Data in the guest; returns their sum."""
     return vm.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=20 2> /dev/null\n"
