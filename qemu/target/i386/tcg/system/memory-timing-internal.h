@@ -18,6 +18,7 @@
 #include "memory-timing-misses.h"
 
 #define LINE_BITS           6           /* 64 bytes, as all x86 of today */
+#define LINE_MASK           ((vaddr)(1 << LINE_BITS) - 1)
 #define DEFAULT_CACHE_WAYS  8
 
 enum { WALK, EXCEPTION, INTERRUPT, PAUSE, SAMPLE, NR_EVENTS };
@@ -43,8 +44,11 @@ struct MemoryTiming {
     uint64_t set_mask;
     uint32_t ways;
 
-    uintptr_t last_line;    /* host address >> LINE_BITS of the last access */
+    /* The line of the last access: see in_last_line(). */
+    uint64_t last_place;
+    CPUX86State *last_env;  /* NULL: none */
     int last_node;
+
     uint32_t last_block;
     Block *blocks;          /* written under the BQL by the vCPU thread */
     uint32_t nr_blocks;

@@ -38,7 +38,8 @@ bool memory_timing_enabled(void)
  * before the next timer.  What exceeds the budget is taken from the next one,
  * so that no timer is late.
  */
-static void charge(MemoryTiming *mt, CPUState *cpu, uint32_t ns)
+static inline QEMU_ALWAYS_INLINE
+void charge(MemoryTiming *mt, CPUState *cpu, uint32_t ns)
 {
     uint64_t want, take;
 
@@ -71,6 +72,9 @@ uint64_t memory_timing_charged(void)
 
 void memory_timing_walk(CPUState *cpu, int mmu_idx)
 {
+    if (memory_timing) {
+        memory_timing->last_env = NULL;         /* see in_last_line() */
+    }
     /* Page tables themselves are cached by TLBs that hardware has not. */
     if (mmu_idx != MMU_PHYS_IDX && mmu_idx != MMU_NESTED_IDX &&
         cpu_env(cpu)->cr[0] & CR0_PG_MASK) {
@@ -185,11 +189,9 @@ void memory_timing_ram_removed(RAMBlockNotifier *n, void *host, size_t size,
             qatomic_set(&mt->blocks[i].size, 0);
         }
     }
-    qatomic_set(&mt->last_line, 0);
 }
 
-static __attribute__((noinline))
-Block *find_block(MemoryTiming *mt, uintptr_t host)
+static Block *find_block(MemoryTiming *mt, uintptr_t host)
 {
     Block *b = NULL;
 
@@ -208,120 +210,193 @@ Block *find_block(MemoryTiming *mt, uintptr_t host)
     return b;
 }
 
-/* Is @line cached?  It is the most recent of its set afterwards. */
-static inline bool lookup(MemoryTiming *mt, uint64_t line, uint32_t ways)
-{
-    uint64_t *set = mt->lines + (line & mt->set_mask) * ways;
-    uint64_t tag = line + 1;
-    uint32_t way;
+/*
+ * The functions below run for each access.  A guest that misses the host's
+ * caches as well is as quick as the host can look ahead to its next access:
+ * each instruction counts, also those that save and clear registers.
+ */
+#define QUICK __attribute__((noinline, zero_call_used_regs("skip")))
 
-    if (set[0] == tag) {
+/* Is @line cached?  It is the most recent of its set afterwards. */
+static inline QEMU_ALWAYS_INLINE
+bool cache_lookup(MemoryTiming *mt, uint64_t line)
+{
+    const uint32_t ways = mt->ways;
+    uint64_t *set = mt->lines + (line & mt->set_mask) * ways;
+    const uint64_t tag = line + 1;
+    uint64_t previous = set[0];
+
+    if (previous == tag) {
         return true;
     }
-    for (way = 1; way < ways; way++) {
-        if (set[way] == tag) {
-            memmove(set + 1, set, way * sizeof(*set));
-            set[0] = tag;
+    if (ways == 8 && set[1] != tag && set[2] != tag && set[3] != tag &&
+        set[4] != tag && set[5] != tag && set[6] != tag && set[7] != tag) {
+        struct { uint64_t way[4]; } low, high;
+
+        /* What the loop below would do, and memmove() with a call. */
+        memcpy(&low, set, sizeof(low));
+        memcpy(&high, set + 3, sizeof(high));
+        memcpy(set + 1, &low, sizeof(low));
+        memcpy(set + 4, &high, sizeof(high));
+        set[0] = tag;
+        return false;
+    }
+    set[0] = tag;
+    for (uint32_t way = 1; way < ways; way++) {
+        uint64_t current = set[way];
+
+        set[way] = previous;
+        if (current == tag) {
             return true;
         }
+        previous = current;
     }
-    memmove(set + 1, set, (ways - 1) * sizeof(*set));
-    set[0] = tag;
     return false;
 }
 
-static inline bool cache_lookup(MemoryTiming *mt, uint64_t line)
+static inline bool straddles(vaddr addr, uint32_t arg)
 {
-    /* A constant number of ways lets the compiler unroll the common case. */
-    return mt->ways == DEFAULT_CACHE_WAYS
-           ? lookup(mt, line, DEFAULT_CACHE_WAYS) : lookup(mt, line, mt->ways);
+    return (addr & LINE_MASK) + memop_size(get_memop(arg)) > LINE_MASK + 1;
 }
 
-/* One access within one cache line. */
-static inline QEMU_ALWAYS_INLINE
-MemoryTimingAccess access_line(MemoryTiming *mt, CPUState *cpu, vaddr addr,
-                               uint32_t arg)
+/*
+ * The line of an access and its software TLB, in one number: canonical
+ * addresses have no use for their upper four bits.
+ */
+static inline uint64_t place(vaddr addr, uint32_t arg)
 {
-    MemoryTimingAccess a = { .node = -1 };
+    return addr + ((uint64_t)arg << 60);
+}
+
+/*
+ * Is this within the line of the last access of all, which is the most recent
+ * of its set?  The page is where it was, or else memory_timing_walk() would
+ * have been called.
+ */
+static inline bool in_last_line(MemoryTiming *mt, CPUX86State *env, vaddr addr,
+                                uint32_t arg)
+{
+    return place(addr, arg) - mt->last_place <=
+               LINE_MASK + 1 - memop_size(get_memop(arg)) &&
+           mt->last_env == env;
+}
+
+/* Host address of an access, 0 if it was served by a device. */
+static inline QEMU_ALWAYS_INLINE
+uintptr_t host_address(CPUState *cpu, vaddr addr, uint32_t arg)
+{
     CPUTLBDescFast *tlb = &cpu->neg.tlb.f[get_mmuidx(arg)];
     CPUTLBEntry *e = (void *)tlb->table +
         ((addr >> (TARGET_PAGE_BITS - CPU_TLB_ENTRY_BITS)) & tlb->mask);
     uintptr_t tag = arg & MEM_HOOK_STORE ? e->addr_write : e->addr_read;
-    uintptr_t host;
-    Block *b;
 
-    /* Does the entry serve this page, and not by way of a device? */
-    if ((tag & (TARGET_PAGE_MASK | TLB_INVALID_MASK | TLB_MMIO)) !=
-        (addr & TARGET_PAGE_MASK)) {
+    if (unlikely((tag & (TARGET_PAGE_MASK | TLB_INVALID_MASK | TLB_MMIO)) !=
+                 (addr & TARGET_PAGE_MASK))) {
+        return 0;
+    }
+    return addr + e->addend;
+}
+
+/* Look up the line that @host lies in, and charge a miss: was it one? */
+static inline QEMU_ALWAYS_INLINE
+bool access_line(MemoryTiming *mt, CPUX86State *env, Block *b, uintptr_t host,
+                 vaddr addr, uint32_t arg)
+{
+    Node *node = &mt->nodes[b->node];
+
+    mt->last_place = place(addr & ~LINE_MASK, arg);
+    mt->last_env = env;
+    mt->last_node = b->node;
+    if (cache_lookup(mt, (host - b->host + b->offset) >> LINE_BITS)) {
+        return false;
+    }
+    node->misses++;
+    charge(mt, env_cpu(env), node->latency_ns);
+    return true;
+}
+
+static void count_truth(MemoryTiming *mt, CPUX86State *env, vaddr addr)
+{
+    miss_table_count(mt->misses, env->cr[3] >> TARGET_PAGE_BITS, addr,
+                     mt->last_node);
+}
+
+/* Any access, or its part within the first of its two lines */
+static MemoryTimingAccess access_first_line(MemoryTiming *mt, CPUX86State *env,
+                                            vaddr addr, uint32_t arg)
+{
+    MemoryTimingAccess a = { .node = -1 };
+    uintptr_t host = host_address(env_cpu(env), addr, arg);
+    Block *b = host ? find_block(mt, host) : NULL;
+
+    if (!b || b->node < 0) {
         return a;
     }
-    host = addr + e->addend;
-    if (host >> LINE_BITS == qatomic_read(&mt->last_line)) {
-        a.node = mt->last_node;
-    } else {
-        b = &mt->blocks[mt->last_block];
-        if (unlikely(host - b->host >= qatomic_read(&b->size))) {
-            b = find_block(mt, host);
-            if (!b) {
-                return a;
-            }
-        }
-        if (unlikely(b->node < 0)) {
-            return a;
-        }
-        a.node = b->node;
-        a.missed = !cache_lookup(mt, (host - b->host + b->offset) >> LINE_BITS);
-        mt->last_node = b->node;
-        qatomic_set(&mt->last_line, host >> LINE_BITS);
-    }
+    a.node = b->node;
+    a.missed = access_line(mt, env, b, host, addr, arg);
     a.repeat = arg & MEM_HOOK_STRING && !a.missed &&
-        (addr & ((1 << LINE_BITS) - 1)) >= memop_size(get_memop(arg));
+        (addr & LINE_MASK) >= memop_size(get_memop(arg));
     if (!a.repeat) {
         mt->nodes[a.node].accesses++;
     }
     if (a.missed) {
         a.latency_ns = mt->nodes[a.node].latency_ns;
-        mt->nodes[a.node].misses++;
-        charge(mt, cpu, a.latency_ns);
-        if (unlikely(mt->misses)) {
-            uint64_t table_frame = cpu_env(cpu)->cr[3] >> TARGET_PAGE_BITS;
-
-            miss_table_count(mt->misses, table_frame, addr, a.node);
+        if (mt->misses) {
+            count_truth(mt, env, addr);
         }
     }
     return a;
 }
 
-/* The second line of an access that straddles two. */
 static __attribute__((noinline))
-void access_second_line(CPUState *cpu, vaddr addr, uint32_t arg,
-                        MemoryTimingAccess *a)
+MemoryTimingAccess access_lines(MemoryTiming *mt, CPUX86State *env, vaddr addr,
+                                uint32_t arg)
 {
-    MemoryTimingAccess second = access_line(memory_timing, cpu, addr, arg);
+    MemoryTimingAccess a = access_first_line(mt, env, addr, arg);
 
-    a->missed |= second.missed;
-    a->latency_ns += second.latency_ns;
-}
+    if (unlikely(straddles(addr, arg))) {
+        MemoryTimingAccess second =
+            access_first_line(mt, env, (addr | LINE_MASK) + 1, arg);
 
-static inline QEMU_ALWAYS_INLINE
-MemoryTimingAccess access_memory(CPUState *cpu, vaddr addr, uint32_t arg)
-{
-    const vaddr in_line = (1 << LINE_BITS) - 1;
-    MemoryTimingAccess a = access_line(memory_timing, cpu, addr, arg);
-
-    if (unlikely((addr & in_line) + memop_size(get_memop(arg)) > in_line + 1)) {
-        access_second_line(cpu, (addr | in_line) + 1, arg, &a);
+        a.missed |= second.missed;
+        a.latency_ns += second.latency_ns;
     }
     return a;
+}
+
+/* The common case of access_lines(), in a line other than the last one */
+static QUICK
+void access_other_line(CPUX86State *env, vaddr addr, uint32_t arg)
+{
+    MemoryTiming *mt = memory_timing;
+    uintptr_t host = host_address(env_cpu(env), addr, arg);
+    Block *b = &mt->blocks[mt->last_block];
+
+    if (unlikely(host - b->host >= qatomic_read(&b->size) || b->node < 0 ||
+                 arg & MEM_HOOK_STRING || straddles(addr, arg))) {
+        access_lines(mt, env, addr, arg);
+        return;
+    }
+    mt->nodes[b->node].accesses++;
+    if (access_line(mt, env, b, host, addr, arg) && unlikely(mt->misses)) {
+        count_truth(mt, env, addr);
+    }
 }
 
 MemoryTimingAccess memory_timing_access(CPUState *cpu, vaddr addr,
                                         uint32_t arg)
 {
-    return access_memory(cpu, addr, arg);
+    return access_lines(memory_timing, cpu_env(cpu), addr, arg);
 }
 
+QUICK
 void helper_mem_access(CPUX86State *env, uint64_t addr, uint32_t arg)
 {
-    access_memory(env_cpu(env), addr, arg);
+    MemoryTiming *mt = memory_timing;
+
+    if (in_last_line(mt, env, addr, arg) && !(arg & MEM_HOOK_STRING)) {
+        mt->nodes[mt->last_node].accesses++;
+    } else {
+        access_other_line(env, addr, arg);
+    }
 }
