@@ -37,5 +37,6 @@ if [ "${options[*]}" != "$(cat "$out/options" 2>/dev/null)" ] || [ ! -e "$out/bu
 fi
 # Not the tests of all else.
 run "Building QEMU" qemu-build.log nice -n 5 ninja -C "$out" -j "$jobs" \
-	qemu-system-x86_64 tests/qtest/virtio-hballoon-test tests/unit/test-hballoon-pages
+	qemu-system-x86_64 tests/qtest/virtio-hballoon-test tests/qtest/tcg-pmu-test \
+	tests/unit/test-hballoon-pages
 "$out/qemu-system-x86_64" --version | head -n 1

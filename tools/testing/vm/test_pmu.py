@@ -2,6 +2,7 @@
 """The emulated performance counters and PEBS, against known accesses."""
 import fcntl
 import json
+import os
 import re
 import resource
 import subprocess
@@ -81,6 +82,19 @@ def test_linux_drives_it(pmu, timing):
         assert word in result.log_text
     assert numbers(result.out[-1])["bad"] == 0
     assert numbers(result.out[-1])["registers"] > 30
+
+
+def test_registers_without_linux(tmp_path):
+    """A firmware's reads and writes: values, faults, and what a reset leaves."""
+    # qtest wants a name that ends with the architecture.
+    wrapper = tmp_path / "qemu-system-x86_64"
+    wrapper.symlink_to(tiervm.Machine().qemu_path())
+    done = subprocess.run([tiervm.BUILD / "qemu/tests/qtest/tcg-pmu-test"],
+                          env={**os.environ, "QTEST_QEMU_BINARY": str(wrapper)},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert len(re.findall("^ok .*/tcg-pmu/", done.stdout, re.M)) == 3
 
 
 @pytest.mark.parametrize("timing", ["model", "icount", "off"])
