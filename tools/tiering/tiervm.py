@@ -33,6 +33,8 @@ BUILD = Path(os.environ.get("BUILD", TOP / "build"))
 INIT = Path(__file__).resolve().parent / "guest-init"
 BUSYBOX = Path("/bin/busybox")
 FIRMWARE = ("/usr/share/seabios", "/usr/share/qemu")
+KVM = "/dev/kvm"
+HOST_NODE = "/sys/devices/system/node/node"
 
 try:
     from qemu.machine import QEMUMachine
@@ -81,6 +83,11 @@ class GuestError(Exception):
     """A guest did not do what it was asked, or its kernel complained."""
 
 
+def on_kvm() -> bool:
+    """Do guests run on this host's CPUs, by its time?"""
+    return Machine().accel == "kvm"
+
+
 @dataclasses.dataclass
 class Machine:
     """The emulated machine: sizes in MiB, times in ns."""
@@ -108,9 +115,21 @@ class Machine:
     cpu: str = ""                     # more properties of the CPU
     # An HBalloon device with id hb0 and these properties; None: no device.
     hballoon: Optional[str] = None
+    # tcg: emulated; kvm: this host's CPUs and time, whatever `timing` says.
+    accel: str = dataclasses.field(
+        default_factory=lambda: os.environ.get("ACCEL", "tcg"))
+    # Nodes of the host whose memory the fast and the slow node have, as "0,2";
+    # "": any.
+    host_nodes: str = dataclasses.field(
+        default_factory=lambda: os.environ.get("HOST_NODES", ""))
+
+    def __post_init__(self):
+        if self.accel == "kvm":
+            self.timing = "off"
 
     def check(self) -> None:
         """Refuse values that make no machine; raises GuestError."""
+        self._check_host()
         if self.profile not in PROFILES:
             raise GuestError(f"profile {self.profile!r} is unknown: "
                              f"choose from {', '.join(PROFILES)}")
@@ -130,6 +149,26 @@ class Machine:
         if self.smp < 1:
             raise GuestError(f"{self.smp} virtual CPUs: give 1 or more")
 
+    def _check_host(self) -> None:
+        if self.accel not in ("tcg", "kvm"):
+            raise GuestError(f"ACCEL={self.accel} is unknown: choose from tcg, "
+                             "kvm")
+        if self.accel == "kvm" and not os.access(KVM, os.R_OK | os.W_OK):
+            raise GuestError(
+                f"ACCEL=kvm: {KVM} " + (
+                    "may not be used: join its group, or be root"
+                    if os.path.exists(KVM) else "does not exist: load the "
+                    "module kvm_intel or kvm_amd, or leave ACCEL out"))
+        nodes = self.host_nodes.split(",")
+        if self.host_nodes and (len(nodes) != 2
+                                or not all(map(str.isdecimal, nodes))):
+            raise GuestError(f"HOST_NODES={self.host_nodes}: give the host's "
+                             "nodes of the fast and the slow tier, as 0,2")
+        for node in filter(None, nodes):
+            _existing(f"{HOST_NODE}{node}", f"HOST_NODES={self.host_nodes}: "
+                      "the host's node", "choose from those in "
+                      f"{os.path.dirname(HOST_NODE)}")
+
     def kernel_path(self) -> str:
         """The bzImage to boot; raises GuestError if it is not there."""
         which = "kernel-debug" if self.debug else "kernel"
@@ -146,8 +185,9 @@ class Machine:
     def args(self) -> List[str]:
         """QEMU's arguments that make up this machine, without its channels."""
         self.check()
-        cpu = ("Icelake-Server,model=106,stepping=6,pmu="
-               f"{'on' if self.pmu else 'off'}")
+        model = ("host" if self.accel == "kvm"
+                 else "Icelake-Server,model=106,stepping=6")
+        cpu = f"{model},pmu={'on' if self.pmu else 'off'}"
         if self.timing != "off":
             # String instructions are slow under -icount: keep Linux off them.
             cpu += ",erms=off,fsrm=off,fast-string=off"
@@ -159,7 +199,7 @@ class Machine:
         for path in FIRMWARE:
             args += ["-L", path]
         if self.timing == "off":
-            args += ["-accel", "tcg"]
+            args += ["-accel", self.accel]
         else:
             sleep = "on" if self.realtime else "off"
             args += ["-accel", f"tcg,tlb-size={self.tlb_size}",
@@ -179,8 +219,12 @@ class Machine:
         for node, size in enumerate(sizes):
             owner = f"cpus=0-{self.smp - 1}" if node == 0 else "initiator=0"
             backend = "memfd,share=on" if self.memfd else "ram"
+            # Bound and there from the start, or the first accesses to it would be
+            # slow for want of it.
+            host = (f",host-nodes={self.host_nodes.split(',')[node]},"
+                    "policy=bind,prealloc=on" if self.host_nodes else "")
             args += ["-object",
-                     f"memory-backend-{backend},id=m{node},size={size}M",
+                     f"memory-backend-{backend},id=m{node},size={size}M{host}",
                      "-numa", f"node,nodeid={node},memdev=m{node},{owner}"]
         for node, (latency, bandwidth) in zip(range(len(sizes)),
                                               PROFILES[self.profile]):
@@ -730,7 +774,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tiervm.py", description="Boot a guest with two memory tiers.",
         epilog="KERNEL= and QEMU= in the environment name another bzImage "
-               "and another qemu-system-x86_64. Kernel logs: build/logs/.")
+               "and another qemu-system-x86_64; ACCEL=kvm runs on this host's "
+               "CPUs, HOST_NODES=0,2 on memory of these nodes. Kernel logs: "
+               "build/logs/.")
     add_machine_options(parser)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("shell", help="a prompt in the guest")

@@ -100,3 +100,59 @@ def test_moves_while_it_works(guest, gups, tmp_path, timing):
                 extra=[*GO_ON, "-incoming", f"file:{state}"]).text
     assert "round n=2 " not in out and "round n=40 " in out
     assert "verify errors=0" in out
+
+
+@pytest.fixture
+def host(monkeypatch, tmp_path):
+    """A host with /dev/kvm and nodes 0 and 2, and arguments made for it."""
+    for name in ("kvm", "node0", "node2"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(tiervm, "KVM", str(tmp_path / "kvm"))
+    monkeypatch.setattr(tiervm, "HOST_NODE", str(tmp_path / "node"))
+    monkeypatch.setenv("ACCEL", "kvm")
+
+    def joined(**fields):
+        return " ".join(tiervm.Machine(**fields).args())
+    return joined
+
+
+def test_kvm_has_the_hosts_time_and_nodes(host, monkeypatch):
+    """No model, no counted instructions, memory bound to the host's tiers."""
+    monkeypatch.setenv("HOST_NODES", "0,2")
+    args = host(fast=512, slow=1024, pmu=True)
+    assert "-accel kvm" in args and "-cpu host,pmu=on" in args
+    assert not re.search("tcg|icount|memory-timing|Icelake|fast-string", args)
+    for node, size, of in ((0, 512, 0), (1, 1024, 2)):
+        assert (f"memory-backend-ram,id=m{node},size={size}M,host-nodes={of},"
+                "policy=bind,prealloc=on") in args
+    assert "hmat=on" in args and "data-type=access-latency,latency=177" in args
+    monkeypatch.delenv("HOST_NODES")
+    assert "host-nodes" not in host()
+
+
+@pytest.mark.parametrize("setting, value, reason", [
+    ("ACCEL", "xen", "ACCEL=xen is unknown: choose from tcg, kvm"),
+    ("HOST_NODES", "0", "give the host's nodes of the fast and the slow tier"),
+    ("HOST_NODES", "0,x", "give the host's nodes of the fast and the slow tier"),
+    ("HOST_NODES", "0,1", "node1 does not exist: choose from those in")])
+def test_wrong_host_is_refused(host, monkeypatch, setting, value, reason):
+    """With what is wrong and what to do."""
+    monkeypatch.setenv(setting, value)
+    with pytest.raises(tiervm.GuestError, match=re.escape(reason)):
+        host()
+
+
+def test_kvm_has_no_exact_counts(host):
+    """Those are the timing model's."""
+    with pytest.raises(tiervm.GuestError, match="need timing model"):
+        host(truth="/tmp/truth")
+
+
+def test_missing_kvm_is_told(host, monkeypatch, tmp_path):
+    """Before any guest is started; so is one that may not be used."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(tiervm.GuestError, match="may not be used"):
+        host()
+    (tmp_path / "kvm").unlink()
+    with pytest.raises(tiervm.GuestError, match="kvm does not exist"):
+        host()
