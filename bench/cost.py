@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import policies
-from policies import SIZE_MIB, TOP, Outcome, Policy, tiervm
+from policies import SIZE_MIB, TOP, Outcome, tiervm
 
 Figure = Tuple[str, float, str]       # metric, value, unit
 
@@ -46,9 +46,6 @@ EPOCHS = (30, 60, 90)                 # after so many, memory is looked at
 BUDGETS = (10, 2)
 WINDOW_S = 1.0
 
-METHODS = ("migrate", "exchange")
-METHOD_ROUNDS = 20
-
 
 def guest(name: str, script: str, outcome: Outcome, timeout: float = 600,
           files: Sequence[Path] = (), **machine) -> List[str]:
@@ -74,6 +71,20 @@ def traced(event: str, run: str) -> str:
         {OFF}
         grep -q "entries-in-buffer/entries-written: \\([0-9]*\\)/\\1 " trace
         grep {event}: trace"""
+
+
+def counted(arguments: str, start: str, end: str) -> str:
+    """A script that runs GUPS and says what was counted in its rounds.
+
+    start: a script that is run before the rounds; end: one after them.
+    """
+    files = "".join(f"cat > /tiervm/{name} << 'END'\n{text}\nEND\n"
+                    for name, text in (
+                        ("figures", policies.FIGURES),
+                        ("start", f"set -e\n{start}\nsh /tiervm/figures start"),
+                        ("end", f"set -e\nsh /tiervm/figures end\n{end}")))
+    return files + (f"gups {arguments} --after-fill 'sh /tiervm/start' "
+                    "--after-rounds 'sh /tiervm/end'\n")
 
 
 def per_sample(lines: Sequence[str]) -> float:
@@ -206,31 +217,6 @@ def budget(outcome: Outcome, profile: str) -> List[Figure]:
     return [("budget_overshoot_ms", max(over.values()), "ms"), *figures]
 
 
-def exchange(outcome: Outcome, profile: str) -> List[Figure]:
-    """How fast pages change tiers, by each method, with fast memory full."""
-    figures: List[Figure] = []
-    for method in METHODS:
-        run = Outcome("hplacement", WORKLOAD)
-        policies.run(run, Policy("hplacement", policies.HPLACEMENT
-                                 + f"echo {method} > {KNOBS}/migrate_method\n"),
-                     "--pattern hotset --reverse", METHOD_ROUNDS,
-                     f"cost-{method}", lambda _: None, profile=profile)
-        if run.error:
-            raise tiervm.GuestError(f"{method}: {run.error}")
-        outcome.linux = run.linux
-        grown = {name: value - run.counted["start"].get(name, 0)
-                 for name, value in run.counted["end"].items()}
-        pages = sum(grown[f"hpl_{way}_done_anon"]
-                    for way in ("promote", "demote"))
-        figures += [(f"{method}_gibs", pages / 2 * PAGE / (1 << 30)
-                     / (grown["hpl_migrate_ns"] / 1e9), "GiB/s"),
-                    (f"{method}_pairs", pages / 2, "count")]
-        if method == "exchange":
-            figures.append(("exchanged_share", grown["hpl_exchanged"]
-                            / max(1, grown["hpl_promote_done_anon"]), "1"))
-    return figures
-
-
 def classify_figures(lines: Sequence[str]) -> List[Figure]:
     """Instructions of an epoch's classification by size of memory."""
     figures: List[Figure] = []
@@ -268,7 +254,7 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS = [Experiment(run.__name__, run) for run in
-               (sample, metadata, budget, exchange, classify)]
+               (sample, metadata, budget, classify)]
 
 
 @dataclasses.dataclass

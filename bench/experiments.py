@@ -12,9 +12,11 @@ import subprocess
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import cost
+import exchange
 import placement
 import policies
 import resize
+import tracking
 from placement import OURS, WORKLOADS, Cell, Workload
 from policies import HPLACEMENT, PEERS, SIZE_MIB, TOP, Policy, tiervm
 
@@ -42,6 +44,7 @@ class Experiment(NamedTuple):
     question: str
     jobs: Callable[[bool], List[Job]]           # True: of FAST=1
     rows: Callable[[Found, bool], List[Row]]
+    modelled: bool = False            # takes the timing model, so no KVM
 
 
 # Of host time, on one core: a guest's boot and the filling of its buffer, and
@@ -54,8 +57,11 @@ ROUND_UNCOUNTED_S = 0.35
 POLICIES = {p.name: p for p in placement.POLICIES}
 BY_NAME = {w.name: w for w in WORKLOADS}
 FAST_POLICIES = ("all_fast", *PEERS, OURS)
-FAST_ROUNDS = {"hotset": 30, "zipf_scattered": 30, "moving": 60, "mix": 50}
-STATIC_ROUNDS = 60                    # at most: where nothing moves, all are alike
+FAST_ROUNDS = {"hotset": 30, "zipf_scattered": 30, "moving": 60}
+# Where nothing moves, all rounds are alike.
+STATIC = (*placement.STATIC, "unmanaged")
+STATIC_ROUNDS = 24
+SEEDS = (1, 2, 3, 4, 5)               # of random numbers; gups has 1
 
 
 def published(metric: str, who: str, workload: str, value: float,
@@ -111,30 +117,50 @@ def failed(job: Job, error: str, **more: object) -> Row:
 
 # placement, time, hits and breakdown: the same guests
 
-def placement_jobs(fast: bool) -> List[Job]:
+def base_jobs(fast: bool) -> List[Job]:
     """All workloads under all policies."""
     if fast:
         return [gups_job(BY_NAME[name], POLICIES[policy], rounds)
                 for name, rounds in FAST_ROUNDS.items()
                 for policy in FAST_POLICIES]
 
-    def rounds(workload: Workload, policy: Policy) -> int:
-        static = policy.name in ("interleave", "oracle")
-        return (min(workload.rounds, STATIC_ROUNDS) if static
-                else workload.rounds)
-
-    # No static placement is the best one of a hot set that moves.
-    return [gups_job(workload, policy, rounds(workload, policy))
+    # No static placement is the best one of a hot set that moves; interleaved, it
+    # is the same wherever it is.
+    return [gups_job(workload, policy, rounds_of(workload, policy))
             for workload in WORKLOADS for policy in placement.POLICIES
-            if not (policy.name == "oracle" and workload.move_every)]
+            if not (policy.name in ("oracle", "interleave")
+                    and workload.move_every)]
+
+
+def rounds_of(workload: Workload, policy: Policy) -> int:
+    """As few as show what there is."""
+    if workload.move_every or workload.name == "mix":
+        return workload.rounds
+    if policy.name in STATIC or (policy.name == placement.ABIT
+                                 and workload.name == "scattered"):
+        return min(workload.rounds, STATIC_ROUNDS)
+    return workload.rounds
+
+
+def seeded(workload: Workload, seed: int) -> Workload:
+    """A workload with random numbers of its own."""
+    return workload._replace(gups=f"{workload.gups} --seed {seed}")
+
+
+def placement_jobs(fast: bool) -> List[Job]:
+    """The same, and HPlacement with more seeds where that does not take minutes."""
+    return base_jobs(fast) + [
+        gups_job(seeded(workload, seed), POLICIES[OURS], workload.rounds,
+                 misses=False, seed=seed)
+        for workload in WORKLOADS for seed in SEEDS[1:]
+        if not fast and workload.name != "scattered"]
 
 
 def cxl_jobs(fast: bool) -> List[Job]:
     """Those where there is something to gain, on a slow tier less slow."""
-    names = ("hotset",) if fast else ("hotset", "moving")
-    return [gups_job(BY_NAME[name], POLICIES[policy],
-                     FAST_ROUNDS[name] if fast else BY_NAME[name].rounds, "cxl")
-            for name in names for policy in FAST_POLICIES]
+    return [gups_job(BY_NAME[name], POLICIES[policy], FAST_ROUNDS[name], "cxl")
+            for name in (("hotset",) if fast else ("hotset", "moving"))
+            for policy in FAST_POLICIES]
 
 
 def goal_rows(rows: List[Row], of_costs: bool = False) -> List[Row]:
@@ -152,10 +178,26 @@ def goal_rows(rows: List[Row], of_costs: bool = False) -> List[Row]:
     return out
 
 
+SPREAD = ("mups", "mups_mean", "throughput_rel", "throughput_mean_rel",
+          "converge_s", "reconverge_s", "tracking_cpu_pct")
+
+
 def placement_rows(found: Found, fast: bool) -> List[Row]:
-    """Figures of each cell; goals, of a full run."""
-    rows = placement.rows([cell_of(*pair) for pair in found], "pmem")
-    return rows + ([] if fast else goal_rows(rows))
+    """Figures of each cell; goals, of a full run with the first seed."""
+    first = [cell_of(*pair) for pair in found if "seed" not in pair[0].tags]
+    bounds = {c.workload: c for c in first if c.policy == "all_fast"}
+    rows = placement.rows(first, "pmem")
+    # They are of this machine, whose time is the model's.
+    goals = [] if fast or tiervm.on_kvm() else goal_rows(rows)
+    for job, outcome in found:
+        if "seed" not in job.tags:
+            continue
+        if outcome.get("error"):
+            rows.append(failed(job, outcome["error"]))
+            continue
+        rows += [{**row, **job.tags} for row in chosen_figures(
+            cell_of(job, outcome), bounds.get(job.tags["workload"]), SPREAD)]
+    return rows + goals
 
 
 def cxl_rows(found: Found, _fast: bool) -> List[Row]:
@@ -241,11 +283,10 @@ def breakdown_rows(found: Found, _fast: bool) -> List[Row]:
 # costs: cost.py's guests
 
 # Of host time, with a CPU to itself.
-COST_S = {"sample": 60, "metadata": 120, "budget": 60, "exchange": 60,
-          "classify": 60}
+COST_S = {"sample": 60, "metadata": 120, "budget": 60, "classify": 60}
 
 
-FAST_COSTS = ("budget", "exchange", "classify")
+FAST_COSTS = ("budget", "classify")
 
 
 def costs_jobs(fast: bool) -> List[Job]:
@@ -270,11 +311,84 @@ def costs_rows(found: Found, fast: bool) -> List[Row]:
     return rows + goal_rows(rows, of_costs=True)
 
 
+# tracking: methods to learn of accesses, in a guest each
+
+TRACKING_S = 22
+
+
+def tracking_jobs(fast: bool) -> List[Job]:
+    """GUPS under each method, and without."""
+    rounds = tracking.ROUNDS // 2 if fast else tracking.ROUNDS
+
+    def job(method: tracking.Method) -> Job:
+        def run(_progress: Callable[[str], None]) -> Outcome:
+            return dataclasses.asdict(tracking.measure(method, rounds))
+
+        return Job(f"tracking {method.name}",
+                   {"tracking": method.name, "rounds": rounds}, TRACKING_S,
+                   run, {"policy": method.name, "workload": tracking.WORKLOAD})
+
+    return [job(method) for method in tracking.METHODS
+            if not fast or method.name in tracking.FAST_METHODS]
+
+
+def tracking_rows(found: Found, _fast: bool) -> List[Row]:
+    """Of each method; without one, there are no samples."""
+    seen = {job.tags["policy"]: tracking.Seen(**{
+        k: v for k, v in outcome.items() if k != "project"})
+        for job, outcome in found if not outcome.get("error")}
+    methods = {method.name: method for method in tracking.METHODS}
+    rows = []
+    for job, outcome in found:
+        method = methods[job.tags["policy"]]
+        if outcome.get("error"):
+            rows.append(failed(job, outcome["error"]))
+            continue
+        rows += [{"metric": metric, **job.tags, "value": value, "unit": unit}
+                 for metric, value, unit in tracking.figures(
+                     method, seen[method.name], seen.get(method.base))]
+    return rows + [published("sample_ns", "ranges by PEBS", "", 1270, "ns")]
+
+
+# exchange: batches of several sizes, by each method
+
+EXCHANGE_S = 18
+
+
+def exchange_jobs(fast: bool) -> List[Job]:
+    """Each method with each rate, hence each size of batch."""
+    def job(method: str, rate_mbps: int) -> Job:
+        def run(_progress: Callable[[str], None]) -> Outcome:
+            outcome, figures = exchange.measure(method, rate_mbps)
+            return {"linux": outcome.linux, "figures": figures}
+
+        return Job(f"exchange {method} {rate_mbps}",
+                   {"exchange": method, "mbps": rate_mbps}, EXCHANGE_S, run,
+                   {"policy": method, "workload": f"{rate_mbps} MiB/s"})
+
+    return [job(method, rate) for method in exchange.METHODS for rate in
+            (exchange.FAST_RATES_MBPS if fast else exchange.RATES_MBPS)]
+
+
+def exchange_rows(found: Found, _fast: bool) -> List[Row]:
+    """Each figure, with the size of the batches that it is of."""
+    rows = []
+    for job, outcome in found:
+        if outcome.get("error"):
+            rows.append(failed(job, outcome["error"]))
+            continue
+        batch, *figures = outcome["figures"]
+        rows += [{"metric": metric, **job.tags, "value": value, "unit": unit,
+                  "batch_pages": batch[1]}
+                 for metric, value, unit in (batch, *figures)]
+    return rows
+
+
 # ratio: a buffer so large that a sixteenth of it is more than a guest boots with
 
 RATIO_MIB = 1024
 RATIOS = (1, 2, 4, 8, 16)             # of the buffer to the fast tier
-RATIO_ROUNDS = 40
+RATIO_ROUNDS = 28
 # A little less than the smallest fast tier. Of a tenth, each page has 140 accesses
 # a second; HPlacement exchanges pages from 106 on (HPL_GAP_NS, HPL_PAGE_NS).
 RATIO_HOT_SHARE = 0.05
@@ -348,33 +462,35 @@ def ratio_rows(found: Found, _fast: bool) -> List[Row]:
 EPOCHS_MS = (20, 100, 500)
 OVERHEADS_PERMILLE = (2, 10, 50)
 DEFAULT_KNOBS = (100, 10)
-SEEDS = (1, 2, 3, 4, 5)
 SEED_ROUNDS = 24
+FEW_SEEDS = 2                         # where a knob is not at its default
 KNOBS = "/sys/kernel/mm/hplacement"
 
 
-def seed_job(policy: Policy, seed: int, rounds: int, **tags: object) -> Job:
+def seed_job(policy: Policy, seed: int, **tags: object) -> Job:
     """The hot set, with random numbers of its own."""
-    hotset = BY_NAME["hotset"]
-    seeded = hotset._replace(gups=f"{hotset.gups} --seed {seed}")
-    return gups_job(seeded, policy, rounds, misses=False, seed=seed, **tags)
+    return gups_job(seeded(BY_NAME["hotset"], seed), policy, SEED_ROUNDS,
+                    misses=False, seed=seed, **tags)
 
 
 def sensitivity_jobs(fast: bool) -> List[Job]:
     """Epoch by budget, each with several seeds; and the bound of each seed."""
-    rounds = SEED_ROUNDS if fast else SEED_ROUNDS
     seeds = SEEDS[:2] if fast else SEEDS
     settings = [(epoch, overhead) for epoch in EPOCHS_MS
                 for overhead in OVERHEADS_PERMILLE]
     if fast:
         settings = [DEFAULT_KNOBS, (EPOCHS_MS[0], OVERHEADS_PERMILLE[0])]
-    jobs = [seed_job(POLICIES["all_fast"], seed, rounds) for seed in seeds]
+    jobs = [seed_job(POLICIES[name], seed) for name in
+            (("all_fast",) if fast else ("all_fast", "unmanaged"))
+            for seed in seeds]
     for epoch, overhead in settings:
         policy = Policy(OURS, f"echo {epoch} > {KNOBS}/epoch_ms\n"
                         f"echo {overhead} > {KNOBS}/overhead_permille\n"
                         + HPLACEMENT)
-        jobs += [seed_job(policy, seed, rounds, epoch_ms=epoch,
-                          overhead_permille=overhead) for seed in seeds]
+        some = seeds if (epoch, overhead) == DEFAULT_KNOBS else (
+            seeds[:FEW_SEEDS])
+        jobs += [seed_job(policy, seed, epoch_ms=epoch,
+                          overhead_permille=overhead) for seed in some]
     return jobs
 
 
@@ -538,7 +654,7 @@ def resize_jobs(fast: bool) -> List[Job]:
     def job(name: str, number: int, seconds: float,
             measure: Callable[[], List[resize.Row]], backend: str = "") -> Job:
         def run(_progress: Callable[[str], None]) -> Outcome:
-            return {"rows": [{**row._asdict(), "device": name, "round": number}
+            return {"rows": [{**row.fields(), "device": name, "round": number}
                              for row in measure()]}
 
         return Job(" ".join(filter(None, ("resize", name, backend,
@@ -564,10 +680,11 @@ def resize_jobs(fast: bool) -> List[Job]:
 def resize_rows(found: Found, fast: bool) -> List[Row]:
     """Figures of each round, goals, what others have published."""
     rows = listed_rows(found, fast)
-    results = resize.Results([r for r in rows if r["metric"] != "failed"])
+    results = resize.Results([r for r in rows if r["metric"] != "failed"
+                              and "time_s" not in r])
     for goal in resize.GOALS:
         judged = results.judge(goal)
-        if judged and not fast:
+        if judged and not fast and not tiervm.on_kvm():
             rows.append({"metric": "goal", "device": goal.device,
                          "workload": goal.workload or "", "unit": "",
                          "value": judged.value, "goal": judged.wanted,
@@ -580,14 +697,19 @@ def resize_rows(found: Found, fast: bool) -> List[Row]:
 EXPERIMENTS: List[Experiment] = [
     Experiment("placement", "who places best", placement_jobs, placement_rows),
     Experiment("placement_cxl", "who places best where the slow tier is less "
-               "slow", cxl_jobs, cxl_rows),
+               "slow", cxl_jobs, cxl_rows, modelled=True),
     Experiment("time", "who reacts, to start and to a moved hot set",
-               placement_jobs, time_rows),
-    Experiment("hits", "where do accesses land", placement_jobs, hits_rows),
+               base_jobs, time_rows),
+    Experiment("hits", "where do accesses land", base_jobs, hits_rows,
+               modelled=True),
     Experiment("breakdown", "what does it cost, with next to no fast memory "
-               "free", placement_jobs, breakdown_rows),
+               "free", base_jobs, breakdown_rows),
     Experiment("costs", "what do a sample, a move and the metadata cost",
-               costs_jobs, costs_rows),
+               costs_jobs, costs_rows, modelled=True),
+    Experiment("tracking", "what does one sample cost, and tell",
+               tracking_jobs, tracking_rows, modelled=True),
+    Experiment("exchange", "which move is faster", exchange_jobs,
+               exchange_rows),
     Experiment("programs", "who places programs best", programs_jobs,
                programs_rows),
     Experiment("ratio", "how small may the fast tier be", ratio_jobs,

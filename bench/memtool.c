@@ -16,6 +16,11 @@
  *   memtool stream MIB NODE SECONDS  a[i] = b[i] + 3 * c[i], again and again;
  *                                    prints the time (s, CLOCK_MONOTONIC) and the
  *                                    GiB/s of each 100 ms
+ *   memtool ftq SECONDS              computes, and prints for each 10 ms how many
+ *                                    pieces of work were done
+ *   memtool sizes                    prints the time (s, CLOCK_MONOTONIC) and the
+ *                                    KiB that nodes 0 and 1 have in all, whenever
+ *                                    that has changed, until killed
  *   memtool discard MIB KIB WRITTEN  gives pieces of KIB of a memfd back, as QEMU
  *                                    does, and prints the seconds; WRITTEN: 1 if
  *                                    there shall be something in them, else 0
@@ -34,6 +39,9 @@
 #define PAGE 4096
 #define MPOL_BIND 2
 #define WINDOW_S 0.1
+#define QUANTUM_S 0.01
+/* Steps of computing between two looks at the clock: some microseconds. */
+#define WORK 2000
 /* Of each array, between two looks at the clock: about a millisecond. */
 #define PIECE (256UL << 10)
 /*
@@ -147,6 +155,70 @@ static void stream(char *p, size_t size, double seconds)
 	}
 }
 
+/*
+ * Fixed time quanta (Sottile and Minnich, "Analysis of microbenchmarks for
+ * performance tuning of clusters", 2004): what is done in each of them.
+ */
+static void ftq(double seconds)
+{
+	size_t nr = seconds / QUANTUM_S, i;
+	unsigned int *done = calloc(nr + 1, sizeof(*done));
+	volatile unsigned int sink = 1;
+	double start = now();
+
+	if (!done)
+		fail("calloc");
+	while ((i = (now() - start) / QUANTUM_S) < nr) {
+		unsigned int x = sink, n;
+
+		for (n = 0; n < WORK; n++)
+			x = x * 1664525 + 1013904223;
+		sink = x;
+		done[i]++;
+	}
+	for (i = 0; i < nr; i++)
+		printf("%.2f %u\n", i * QUANTUM_S, done[i]);
+}
+
+static long total_kib(int node)
+{
+	char path[64], line[128];
+	long kib = -1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/node/node%d/meminfo", node);
+	f = fopen(path, "r");
+	if (!f)
+		fail(path);
+	while (kib < 0 && fgets(line, sizeof(line), f))
+		sscanf(line, "Node %*d MemTotal: %ld", &kib);
+	fclose(f);
+	return kib;
+}
+
+static void sizes(void)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	long last[2] = { -1, -1 };
+	double before = 0;
+
+	for (;;) {
+		long kib[2] = { total_kib(0), total_kib(1) };
+		double t = now();
+
+		if (kib[0] != last[0] || kib[1] != last[1]) {
+			/* Until when it was as it had been. */
+			if (last[0] >= 0)
+				printf("%.4f %ld %ld\n", before, last[0], last[1]);
+			printf("%.4f %ld %ld\n", t, kib[0], kib[1]);
+			fflush(stdout);
+		}
+		memcpy(last, kib, sizeof(last));
+		before = t;
+		nanosleep(&pause, NULL);
+	}
+}
+
 static void discard(size_t size, size_t piece, int written)
 {
 	int fd = memfd_create("memtool", 0);
@@ -179,7 +251,11 @@ int main(int argc, char **argv)
 	double start;
 	char *p;
 
-	if (!strcmp(verb, "touch")) {
+	if (argc == 3 && !strcmp(argv[1], "ftq")) {
+		ftq(atof(argv[2]));
+	} else if (argc == 2 && !strcmp(argv[1], "sizes")) {
+		sizes();
+	} else if (!strcmp(verb, "touch")) {
 		p = map(size, atoi(argv[3]));
 		if (argc > 4 && madvise(p, size, MADV_HUGEPAGE))
 			fail("madvise");
@@ -204,7 +280,7 @@ int main(int argc, char **argv)
 	} else if (!strcmp(verb, "discard") && argc > 4) {
 		discard(size, strtoul(argv[3], NULL, 0) << 10, atoi(argv[4]));
 	} else {
-		fprintf(stderr, "usage: memtool touch MIB NODE [huge] | keep MIB NODE SECONDS | hold MIB NODE | fragment MIB NODE KIB | stream MIB NODE SECONDS | discard MIB KIB WRITTEN\n");
+		fprintf(stderr, "usage: memtool touch MIB NODE [huge] | keep MIB NODE SECONDS | hold MIB NODE | fragment MIB NODE KIB | stream MIB NODE SECONDS | ftq SECONDS | sizes | discard MIB KIB WRITTEN\n");
 		return 2;
 	}
 	return 0;

@@ -352,9 +352,14 @@ def _output_of(*command: str) -> str:
 
 def versions(linux: str) -> Dict[str, str]:
     """Of a results file."""
-    return {"project": _output_of("git", "describe", "--always", "--dirty"),
-            "linux": linux or "unknown",
-            "qemu": _output_of(tiervm.Machine().qemu_path(), "--version")}
+    machine = tiervm.Machine()
+    found = {"project": _output_of("git", "describe", "--always", "--dirty"),
+             "linux": linux or "unknown",
+             "qemu": _output_of(machine.qemu_path(), "--version")}
+    if tiervm.on_kvm():
+        found["kvm"] = (f"host {os.uname().release}, its nodes "
+                        f"{machine.host_nodes or 'not chosen'}")
+    return found
 
 
 def write_whole(path: Path, text: str) -> None:

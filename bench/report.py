@@ -19,7 +19,7 @@ from plot import COLOURS, Row, command, head, svg, write_page
 
 # Sections of the page, in this order; others follow by name.
 ORDER = ("placement", "placement_cxl", "time", "hits", "breakdown", "costs",
-         "programs", "ratio", "sensitivity", "scale", "resize")
+         "tracking", "exchange", "programs", "ratio", "sensitivity", "scale", "resize")
 OURS = "hplacement"
 STAGES = ("sampling", "classification", "migration")
 # What a terminal is spared of; the page has all.
@@ -147,12 +147,26 @@ def text(rows: List[Row]) -> str:
     return "\n\n".join(table.text() for table in found)
 
 
+def values_of(rows: List[Row], metric: str, policy: str,
+              workload: str) -> List[float]:
+    """A metric of a policy on a workload: of each seed, or round."""
+    return [r["value"] for r in rows if "published" not in r and
+            (r["metric"], who(r), r["workload"]) == (metric, policy, workload)]
+
+
 def value_of(rows: List[Row], metric: str, policy: str,
              workload: str) -> Optional[float]:
     """The mean of a metric of a policy on a workload, or None."""
-    values = [r["value"] for r in rows if "published" not in r and
-              (r["metric"], who(r), r["workload"]) == (metric, policy, workload)]
+    values = values_of(rows, metric, policy, workload)
     return statistics.mean(values) if values else None
+
+
+def range_of(values: Sequence[float]) -> List[float]:
+    """How far their least and most are from their mean."""
+    if len(values) < 2:
+        return [0.0, 0.0]
+    mean = statistics.mean(values)
+    return [mean - min(values), max(values) - mean]
 
 
 def is_failed(rows: List[Row], policy: str, workload: str) -> bool:
@@ -162,7 +176,10 @@ def is_failed(rows: List[Row], policy: str, workload: str) -> bool:
 
 
 def bars(rows: List[Row], metric: str, label: str, scale: str = "linear") -> str:
-    """A group of bars for each workload, a bar for each policy."""
+    """A group of bars for each workload, a bar for each policy.
+
+    Where there are several figures, their mean and range.
+    """
     own = [r for r in rows if "published" not in r and
            r["metric"] in (metric, "failed")]
     policies, loads = unique(map(who, own)), unique(r["workload"] for r in own)
@@ -170,9 +187,14 @@ def bars(rows: List[Row], metric: str, label: str, scale: str = "linear") -> str
     width = 0.8 / max(1, len(policies))
     for n, policy in enumerate(policies):
         at = [i - 0.4 + width * (n + 0.5) for i in range(len(loads))]
-        values = [value_of(rows, metric, policy, load) for load in loads]
-        axes.bar(at, [v or 0 for v in values], width, label=policy,
-                 color=COLOURS.get(policy))
+        values = [values_of(rows, metric, policy, load) for load in loads]
+        axes.bar(at, [statistics.mean(v) if v else 0 for v in values], width,
+                 label=policy, color=COLOURS.get(policy))
+        for x, several_values in zip(at, values):
+            if len(several_values) > 1:
+                axes.errorbar(x, statistics.mean(several_values), [
+                    [end] for end in range_of(several_values)], color="black",
+                    capsize=2, linewidth=1)
         for x, load in zip(at, loads):
             if is_failed(rows, policy, load):
                 axes.text(x, 0, " failed", rotation=90, ha="center",
@@ -187,8 +209,11 @@ def bars(rows: List[Row], metric: str, label: str, scale: str = "linear") -> str
     return svg(figure)
 
 
-def curves(rows: List[Row], metric: str, label: str,
-           dashed: str = "") -> List[str]:
+SWITCHED_ON = "guest time since the policy was switched on (s)"
+
+
+def curves(rows: List[Row], metric: str, label: str, dashed: str = "",
+           x_label: str = SWITCHED_ON) -> List[str]:
     """A plot for each workload, a line for each policy.
 
     dashed: another metric, of HPlacement only: the best static placement's.
@@ -212,7 +237,7 @@ def curves(rows: List[Row], metric: str, label: str,
                 top = max(top, *(value for _, value in points))
         gone = [who(r) for r in own if r["metric"] == "failed"]
         axes.set_title(load + (f" (failed: {', '.join(gone)})" if gone else ""))
-        axes.set_xlabel("guest time since the policy was switched on (s)")
+        axes.set_xlabel(x_label)
         axes.set_ylabel(label)
         axes.set_ylim(0, 1.05 * top or None)
         axes.grid(alpha=0.3)
@@ -245,6 +270,13 @@ def stacked(rows: List[Row]) -> str:
     return svg(figure)
 
 
+def interference(rows: List[Row]) -> List[str]:
+    """What programs get done meanwhile: a group of bars for each figure."""
+    own = [{**r, "metric": "rel", "workload": r["metric"]} for r in rows
+           if r["metric"].endswith("_rel")]
+    return [bars(own, "rel", "while resized, of at rest")] if own else []
+
+
 def along(rows: List[Row], metric: str, x: str, label: str,
           line: str = "policy") -> str:
     """A metric along a row's field `x`, a line for each value of another field.
@@ -260,8 +292,7 @@ def along(rows: List[Row], metric: str, x: str, label: str,
                 points.setdefault(row[x], []).append(row["value"])
         places = sorted(points)
         means = [statistics.mean(points[p]) for p in places]
-        spread = [[mean - min(points[p]) for mean, p in zip(means, places)],
-                  [max(points[p]) - mean for mean, p in zip(means, places)]]
+        spread = list(zip(*(range_of(points[p]) for p in places)))
         axes.errorbar(places, means, spread, marker="o", capsize=3,
                       label=name if line == "policy" else f"{line} {name}",
                       color=COLOURS.get(name))
@@ -287,6 +318,11 @@ PLOTS: Dict[str, Callable[[List[Row]], List[str]]] = {
                                 "hit ratio of the fast tier",
                                 "hit_ratio_interval_oracle"),
     "breakdown": lambda rows: [stacked(rows)],
+    "tracking": lambda rows: [
+        bars(rows, "sample_ns", "ns that the program loses per sample", "log"),
+        bars(rows, "recall_hottest", "of the hottest tenth, recognised")],
+    "exchange": lambda rows: [
+        along(rows, "move_gibs", "batch_pages", "GiB/s")],
     "programs": lambda rows: [bars(rows, "throughput_rel", THROUGHPUT)],
     "ratio": lambda rows: [along(rows, "throughput_rel", "ratio", THROUGHPUT)],
     "sensitivity": lambda rows: [
@@ -297,7 +333,11 @@ PLOTS: Dict[str, Callable[[List[Row]], List[str]]] = {
     "scale": lambda rows: [
         along(rows, "ranges", "gib", "ranges"),
         along(rows, "converge_epochs", "gib", "epochs until 95% is found")],
-    "resize": lambda rows: [
+    "resize": lambda rows: curves(
+        # All rounds are alike; more than one could not be told apart.
+        [r for r in rows if r.get("round") == 0], "node_mib",
+        "memory of the node (MiB)", x_label="time since the first page has "
+        "left (s)") + interference(rows) + [
         bars(rows, metric, f"{metric[:-5]}, GiB/s", "log") for metric in
         ("inflate_untouched_gibs", "inflate_touched_gibs",
          "inflate_fragmented_gibs", "deflate_gibs", "deflate_touch_gibs")

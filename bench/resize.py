@@ -40,6 +40,8 @@ SAME = 0.95                           # least share of what is used that was bac
 STREAM_MIB = 64
 STREAM_IDLE_S = 3
 STREAM_RESIZE_S = 6
+FTQ_IDLE_S = 1
+FTQ_RESIZE_S = 3
 MEMTOOL = tiervm.BUILD / "bench" / "memtool"
 # TCG executes string instructions byte by byte: that a guest's kernel zeroes
 # its pages so would take longer than all that is measured here.
@@ -161,6 +163,11 @@ class Row(NamedTuple):
     workload: str
     value: float
     unit: str
+    time_s: Optional[float] = None    # of a point of a curve
+
+    def fields(self) -> Dict[str, object]:
+        """Of a row of a results file."""
+        return {k: v for k, v in self._asdict().items() if v is not None}
 
 
 def wait(condition: Callable[[], bool], what: str) -> float:
@@ -303,12 +310,12 @@ class Bench:
             error = max(error, abs(self.device.less(self.vm) - less))
         self.rows.append(Row("target_error_bytes", "", error, "bytes"))
 
-    def stream(self) -> None:
-        """A program's bandwidth, at rest and while the node is resized."""
-        command = f"memtool stream {STREAM_MIB} 1"
-        idle = windows(self.vm.sh(f"{command} {STREAM_IDLE_S}"))
-        self.vm.start(f"{command} {STREAM_RESIZE_S}")
-        end = time.monotonic() + STREAM_RESIZE_S
+    def interfere(self, name: str, command: str, unit: str, idle_s: int,
+                  resize_s: int) -> None:
+        """What a program gets done, at rest and while the node is resized."""
+        idle = windows(self.vm.sh(f"{command} {idle_s}"))
+        self.vm.start(f"{command} {resize_s}")
+        end = time.monotonic() + resize_s
         count = 0
         while time.monotonic() < end:
             less = 0 if count % 2 else self.size
@@ -318,12 +325,28 @@ class Bench:
         busy = windows(self.vm.wait())
         rest = statistics.median(idle)
         self.rows += [
-            Row("stream_idle_gibs", "", rest, "GiB/s"),
-            Row("stream_median_rel", "", statistics.median(busy) / rest, ""),
-            Row("stream_p1_rel", "", sorted(busy)[len(busy) // 100] / rest,
+            Row(f"{name}_idle{unit and '_gibs'}", "", rest, unit),
+            Row(f"{name}_median_rel", "", statistics.median(busy) / rest, ""),
+            Row(f"{name}_p1_rel", "", sorted(busy)[len(busy) // 100] / rest,
                 ""),
-            Row("stream_resizes", "", count, "resizes")]
+            Row(f"{name}_resizes", "", count, "resizes")]
         self.resize(0)
+
+    def interference(self) -> None:
+        """With a program's bandwidth, and with its computing."""
+        self.interfere("stream", f"memtool stream {STREAM_MIB} 1", "GiB/s",
+                       STREAM_IDLE_S, STREAM_RESIZE_S)
+        self.interfere("ftq", "memtool ftq", "", FTQ_IDLE_S, FTQ_RESIZE_S)
+
+    def sizes(self) -> None:
+        """What the guest has of each node, while one shrinks and grows again."""
+        self.vm.sh("memtool sizes > /tmp/sizes &\necho $! > /tmp/pid\n"
+                   "while [ ! -s /tmp/sizes ]; do "
+                   "kill -0 $(cat /tmp/pid) || exit 1; sleep 0.1; done")
+        self.resize(self.size)
+        self.resize(0)
+        self.rows += size_rows(self.vm.sh(
+            "kill $(cat /tmp/pid); cat /tmp/sizes"))
 
     def swap(self) -> None:
         """Both nodes change together: how low is the sum?"""
@@ -351,15 +374,26 @@ class Bench:
         self.rows.append(Row("swap_dip_bytes", "", dip, "bytes"))
 
 
+def size_rows(text: str) -> List[Row]:
+    """Of what memtool sizes printed; time begins when the first change does."""
+    # The first line is how it was long before.
+    lines = [[float(word) for word in line.split()]
+             for line in text.splitlines()][1:]
+    return [Row("node_mib", tier, line[column] / KIB, "MiB",
+                line[0] - lines[0][0])
+            for tier, column in (("fast node", 1), ("slow node", 2))
+            for line in lines]
+
+
 def windows(text: str) -> List[float]:
-    """The rates that memtool stream printed."""
+    """What memtool stream or ftq printed of each window."""
     return [float(line.split()[1]) for line in text.splitlines()]
 
 
 def guest(name: str, **machine):
     """A guest for the length of a `with` statement."""
     machine = {"fast": FAST_MIB, "slow": SLOW_MIB, "smp": 2, "timing": "off",
-               "memfd": True, "cpu": CPU, **machine}
+               "memfd": True, "cpu": "" if tiervm.on_kvm() else CPU, **machine}
     return tiervm.session(name, tiervm.Machine(**machine),
                           files={"/bin/memtool": str(MEMTOOL)},
                           timeout=TIMEOUT_S)
@@ -375,7 +409,8 @@ def measure(device: Device, size: int) -> List[Row]:
         if device.pieces:
             for hole in HOLES_KIB:
                 bench.fragmented(hole)
-        bench.stream()
+        bench.interference()
+        bench.sizes()
         bench.rows.append(Row("wrong_node_bytes", "", bench.wrong, "bytes"))
         if device.name == "hballoon":
             bench.swap()
@@ -693,11 +728,11 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             print(f"resize: {name}: {exc}", file=sys.stderr)
             failed = True
             continue
-        rows += [{**row._asdict(), "device": name, "round": number}
+        rows += [{**row.fields(), "device": name, "round": number}
                  for row in done]
         # Each time: a run that is interrupted has been of some use.
         write(rows, options.output)
-    Results(rows).show()
+    Results([row for row in rows if "time_s" not in row]).show()
     return 1 if failed else 0
 
 

@@ -48,9 +48,10 @@ def built() -> str:
     scripts = [path for path in (TOP / "bench").glob("*.py")
                if path.name not in ("run.py", "plot.py", "report.py")]
     programs = [tiervm.BUILD / "bench" / name for name in
-                ("gups", "memtool", *experiments.PROGRAMS)]
+                ("gups", "memtool", "tracker", *experiments.PROGRAMS)]
     return digest([Path(machine.kernel_path()), Path(machine.qemu_path()),
-                   Path(tiervm.__file__), tiervm.INIT, *programs, *scripts])
+                   Path(tiervm.__file__), tiervm.INIT, *programs, *scripts]) + (
+        f" {machine.accel} {machine.host_nodes}")
 
 
 class Store:
@@ -250,6 +251,24 @@ def listing(workers: int) -> str:
     return "\n".join(lines)
 
 
+def worker_count() -> int:
+    """Guests side by side. By real time, they would be in each other's way."""
+    return 1 if tiervm.on_kvm() else min(2, len(os.sched_getaffinity(0)))
+
+
+def possible(chosen: List[Experiment]) -> List[Experiment]:
+    """Without those that take the timing model, on KVM; says which."""
+    if not tiervm.on_kvm():
+        return chosen
+    left = [e.name for e in chosen if e.modelled]
+    if left:
+        print("bench: left out on KVM, as they take the timing model: "
+              + ", ".join(left), file=sys.stderr)
+    if len(left) == len(chosen):
+        raise tiervm.GuestError("nothing is left to run")
+    return [e for e in chosen if not e.modelled]
+
+
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     """The command line."""
     names = [e.name for e in experiments.EXPERIMENTS]
@@ -276,13 +295,15 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run it; 0 if each job came to its end, goals reached or not."""
     options = parse(argv)
-    workers = min(2, len(os.sched_getaffinity(0)))
+    workers = worker_count()
     if options.list:
         print(listing(workers))
         return 0
     chosen = [e for e in experiments.EXPERIMENTS
               if not options.names or e.name in options.names]
     try:
+        tiervm.Machine().check()
+        chosen = possible(chosen)
         policies.build()
         store = Store(options.output / "bench" / "kept", built())
     except (tiervm.GuestError, subprocess.CalledProcessError, OSError) as exc:

@@ -230,7 +230,8 @@ def test_failed_guest_is_in_each_experiment():
     pairs = [(guest_job("damon"), {"error": "made up"}),
              (guest_job("hplacement"), stored(made_up()))]
     for experiment in experiments.EXPERIMENTS:
-        if experiment.jobs is not experiments.placement_jobs:
+        if experiment.jobs not in (experiments.placement_jobs,
+                                   experiments.base_jobs):
             continue
         rows = experiment.rows(pairs, False)
         assert [(r["policy"], r["workload"], r["value"]) for r in rows
@@ -247,6 +248,49 @@ def test_missed_goal_is_a_row():
     assert goals["converge_s of hplacement <= 1.5", "hotset"] == "MISSED"
     assert not [r for r in experiments.placement_rows(cells, True)
                 if r["metric"] == "goal"]
+
+
+def test_hplacement_has_seeds():
+    """Goals are those of the first; other seeds' rows tell which they are."""
+    jobs = experiments.placement_jobs(False)
+    seeds = [job for job in jobs if "seed" in job.tags]
+    assert {(job.tags["policy"], job.tags["workload"]) for job in seeds} == {
+        ("hplacement", w.name) for w in placement.WORKLOADS
+        if w.name != "scattered"}
+    pairs = [(guest_job(p.name), stored(made_up(policy=p.name)))
+             for p in placement.POLICIES]
+    more = [job for job in seeds if job.tags["workload"] == "hotset"]
+    pairs += [(job, stored(made_up(round_s=job.tags["seed"]))) for job in more]
+    pairs[-1] = (more[-1], {"error": "made up"})
+    rows = experiments.placement_rows(pairs, False)
+    own = {r.get("seed"): r["value"] for r in rows if (
+        r["metric"], r["policy"]) == ("throughput_rel", "hplacement")}
+    assert own == {None: 1, 2: 1 / 2, 3: pytest.approx(1 / 3), 4: 1 / 4}
+    assert {r["seed"] for r in rows if r["metric"] == "failed"} == {5}
+    assert experiments.placement_rows(pairs[:8], False)[-1] == rows[-1]
+    # In the table the median and the range, on the plot the mean and the range.
+    line, = report.matrix(rows, "throughput_rel").lines
+    assert "0.417 (0.25-1), failed" in line
+    assert report.range_of([1, 2, 6]) == [2, 3]
+    assert len(report.PLOTS["placement"](rows)) == 2
+
+
+def test_without_model_on_kvm(source, tmp_path, monkeypatch, capsys):
+    """What takes it is left out and named; alone, it is refused."""
+    first, *others = experiments.EXPERIMENTS
+    monkeypatch.setattr(experiments, "EXPERIMENTS",
+                        [first._replace(modelled=True), *others])
+    monkeypatch.setattr(policies.tiervm, "KVM", str(tmp_path))
+    monkeypatch.setenv("ACCEL", "kvm")
+    assert run.main(["--output", str(tmp_path)]) == 0
+    assert "as they take the timing model: one\n" in capsys.readouterr().err
+    assert sorted(source.ran) == ["bb", "dddd", "eeeee"]
+    assert run.worker_count() == 1
+    assert run.main(["one", "--output", str(tmp_path)]) == 1
+    assert "nothing is left to run" in capsys.readouterr().err
+    monkeypatch.setattr(policies.tiervm, "KVM", str(tmp_path / "kvm"))
+    assert run.main(["two", "--output", str(tmp_path)]) == 1
+    assert "kvm does not exist" in capsys.readouterr().err
 
 
 def page_rows():
@@ -311,6 +355,40 @@ def test_plots_of_guests(name):
         "error": "made up"}), Cell)
 
 
+def test_tracking_is_held_against_none():
+    """What fails is shown; without the guest to compare with, no cost is."""
+    found = []
+    for job in experiments.tracking_jobs(False):
+        cell = experiments.tracking.Seen(job.tags["policy"], samples=1000)
+        cell.take("round n=1 seconds="
+                  + ("1" if job.tags["policy"].startswith("none") else "1.5"))
+        found.append((job, json.loads(json.dumps(
+            placement.dataclasses.asdict(cell)))))
+    found[4] = (found[4][0], {"error": "made up"})
+    own = {(r["metric"], r["policy"]): r["value"] for r in
+           experiments.tracking_rows(found, False) if "published" not in r}
+    assert own["sample_ns", "abit"] == own["sample_ns", "hint_fault"] == 500000
+    assert own["failed", "pebs_hplacement"] == "made up"
+    found[0] = (found[0][0], {"error": "made up"})
+    rows = experiments.tracking_rows(found, False)
+    assert [r["policy"] for r in rows if r["metric"] == "sample_ns"
+            and "published" not in r] == ["abit", "hint_fault"]
+    assert len(report.PLOTS["tracking"](rows)) == 2
+
+
+def test_moves_by_batch():
+    """Along the sizes that batches really had."""
+    found = [(job, {"figures": [["batch_pages", 2.5 * job.spec["mbps"], "pages"],
+                                ["move_gibs", 0.5, "GiB/s"]]})
+             for job in experiments.exchange_jobs(False)]
+    found[0] = (found[0][0], {"error": "made up"})
+    rows = experiments.exchange_rows(found, False)
+    assert {r["batch_pages"] for r in rows if r["metric"] == "move_gibs"} == {
+        2.5 * rate for rate in experiments.exchange.RATES_MBPS}
+    assert len([r for r in rows if r["metric"] == "failed"]) == 1
+    assert len(report.PLOTS["exchange"](rows)) == 1
+
+
 def test_ratio_is_of_all_fast():
     """Throughput by the fast tier's size; a failure in its place."""
     jobs = experiments.ratio_jobs(True)
@@ -351,20 +429,24 @@ def test_seeds_have_a_spread():
             policy=job.tags["policy"],
             round_s=0.1 * seed if bound else 0.2 * seed + 0.01 * seed ** 2))))
     rows = experiments.sensitivity_rows(found, False)
-    own = [r for r in rows if r["metric"] == "throughput_mean_rel"
-           and (r["epoch_ms"], r["overhead_permille"]) == (20, 50)]
-    assert {r["seed"]: round(r["value"], 4) for r in own} == {
-        seed: round(1 / (2 + 0.1 * seed), 4) for seed in range(1, 6)}
+    for knobs, seeds in (((20, 50), range(1, 3)), ((100, 10), range(1, 6))):
+        own = [r for r in rows if r["metric"] == "throughput_mean_rel" and
+               (r.get("epoch_ms"), r.get("overhead_permille")) == knobs]
+        assert {r["seed"]: round(r["value"], 4) for r in own} == {
+            seed: round(1 / (2 + 0.1 * seed), 4) for seed in seeds}
+    spread = {r["seed"] for r in rows if r["policy"] == "unmanaged"}
+    assert spread == set(range(1, 6))
     job, = (job for job, _ in found if (
         job.tags.get("epoch_ms"), job.tags.get("overhead_permille"),
-        job.tags["seed"]) == (20, 50, 3))
+        job.tags["seed"]) == (20, 50, 2))
     assert "echo 20 > /sys/kernel/mm/hplacement/epoch_ms" in (
         job.spec["policy"]["setup"])
-    assert job.spec["gups"].endswith("--seed 3")
+    assert job.spec["gups"].endswith("--seed 2")
     assert len(report.PLOTS["sensitivity"](rows)) == 3
     table = next(t for t in report.tables(rows)
                  if t.title == "throughput_mean_rel")
-    assert ["hotset, epoch 20 ms, budget 5%", "0.435 (0.4-0.476)"] in table.lines
+    assert ["hotset, epoch 20 ms, budget 5%", "-", "0.465 (0.455-0.476)"] in (
+        table.lines)
 
 
 def test_simulation_is_read():
@@ -409,6 +491,13 @@ def test_resize_has_goals_and_published_figures():
     assert table.lines[0][:2] == ["512 MiB", "31 (30-32)"]
     assert table.lines[0][-1] == "5035 GiB/s (HyperAlloc)"
     assert len(report.PLOTS["resize"](rows)) == 1
+    more = [{"metric": metric, "device": "hballoon", "workload": workload,
+             "value": 1.0, "unit": "", "round": 0, **time}
+            for metric, workload, time in (
+                ("node_mib", "fast node", {"time_s": 0.0}),
+                ("node_mib", "slow node", {"time_s": 0.5}),
+                ("ftq_p1_rel", "", {}))]
+    assert len(report.PLOTS["resize"](rows + more)) == 4
     assert [r["device"] for r in rows if r["metric"] == "failed"] == ["roofline"]
 
 

@@ -17,8 +17,8 @@ def rows(tmp_path_factory, memtool):
     assert result["experiment"] == "resize"
     found = {}
     for row in result["rows"]:
-        assert set(row) == {"metric", "workload", "value", "unit", "device",
-                            "round"}
+        assert set(row) - {"time_s"} == {"metric", "workload", "value", "unit",
+                                         "device", "round"}
         found.setdefault((row["device"], row["metric"]), []).append(
             row["value"])
     return found
@@ -34,7 +34,32 @@ def test_rates(rows, device):
     pieces = rows.get((device, "inflate_fragmented_gibs"), [])
     assert len(pieces) == (0 if device == "virtio_mem" else
                            len(resize.HOLES_KIB))
-    assert rows[device, "stream_resizes"][0] > 1
+    for program in ("stream", "ftq"):
+        assert rows[device, f"{program}_resizes"][0] > 1
+        # It has done something, and not more than twice as much as at rest.
+        assert 0 < rows[device, f"{program}_median_rel"][0] < 2
+        assert 0 <= rows[device, f"{program}_p1_rel"][0] < 2
+
+
+@pytest.mark.parametrize("device", [d.name for d in resize.DEVICES])
+def test_sizes_over_time(rows, device):
+    """The slow node shrinks by what was asked for, and is what it was again."""
+    sizes = rows[device, "node_mib"]
+    slow = sizes[len(sizes) // 2:]
+    less = slow[0] - min(slow)
+    # virtio-balloon takes of both nodes as it likes.
+    assert less > 0 if device == "virtio_balloon" else abs(less - 128) < 1
+    assert slow[-1] == slow[0]
+
+
+def test_sizes_are_read():
+    """Time begins with the first change; what was before is left out."""
+    rows = resize.size_rows("5.0 262144 1048576\n7.5 262144 1048576\n"
+                            "7.501 262144 524288\n")
+    assert [(r.workload, r.value, round(r.time_s, 3)) for r in rows] == [
+        ("fast node", 256, 0), ("fast node", 256, 0.001),
+        ("slow node", 1024, 0), ("slow node", 512, 0.001)]
+    assert resize.size_rows("5.0 262144 1048576\n") == []
 
 
 @pytest.mark.parametrize("device", [d.name for d in resize.GIVERS])
