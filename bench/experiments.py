@@ -9,43 +9,19 @@ import hashlib
 import math
 import re
 import subprocess
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence
 
 import cost
 import exchange
+import footprint
+import multivm
 import placement
 import policies
 import resize
 import tracking
+from jobs import Experiment, Found, Job, Outcome, Row, failed, listed_rows
 from placement import OURS, WORKLOADS, Cell, Workload
 from policies import HPLACEMENT, PEERS, SIZE_MIB, TOP, Policy, tiervm
-
-Row = Dict[str, object]
-# What a job has found, of what JSON has; "error": why it has nothing.
-Outcome = Dict[str, object]
-
-
-class Job(NamedTuple):
-    """Something to run once, whose outcome is kept."""
-    label: str                        # what a person knows it by
-    spec: Dict[str, object]           # all that its outcome depends on
-    seconds: float                    # expected, on one core
-    run: Callable[[Callable[[str], None]], Outcome]   # is to say how far it is
-    tags: Dict[str, object] = {}      # what an experiment wants to remember
-    quiet: bool = False               # wants the machine for itself
-
-
-Found = Sequence[Tuple[Job, Outcome]]
-
-
-class Experiment(NamedTuple):
-    """A question."""
-    name: str
-    question: str
-    jobs: Callable[[bool], List[Job]]           # True: of FAST=1
-    rows: Callable[[Found, bool], List[Row]]
-    modelled: bool = False            # takes the timing model, so no KVM
-
 
 # Of host time, on one core: a guest's boot and the filling of its buffer, and
 # a round with and without counting misses page by page.
@@ -107,12 +83,6 @@ def cell_of(job: Job, outcome: Outcome) -> Cell:
                     error=outcome["error"])
     fields = {field.name for field in dataclasses.fields(Cell)}
     return Cell(**{k: v for k, v in outcome.items() if k in fields})
-
-
-def failed(job: Job, error: str, **more: object) -> Row:
-    """A row that says why there are no figures."""
-    tags = {"policy": "", "workload": "", **job.tags}
-    return {"metric": "failed", **tags, "value": error, "unit": "", **more}
 
 
 # placement, time, hits and breakdown: the same guests
@@ -634,13 +604,6 @@ def scale_jobs(_fast: bool) -> List[Job]:
                 simulate)]
 
 
-def listed_rows(found: Found, _fast: bool) -> List[Row]:
-    """Of jobs that make rows themselves."""
-    return [row for job, outcome in found for row in
-            ([failed(job, outcome["error"])] if outcome.get("error")
-             else outcome["rows"])]
-
-
 # resize: real time, one guest at a time
 
 RESIZE_MIB, RESIZE_FAST_MIB = 512, 128
@@ -716,6 +679,8 @@ EXPERIMENTS: List[Experiment] = [
                ratio_rows),
     Experiment("sensitivity", "does it need tuning", sensitivity_jobs,
                sensitivity_rows),
+    multivm.EXPERIMENT,
+    footprint.EXPERIMENT,
     Experiment("scale", "what when memory is huge", scale_jobs, listed_rows),
     Experiment("resize", "how fast does a guest give memory back and get it "
                "again", resize_jobs, resize_rows),

@@ -23,6 +23,7 @@ COLOURS = {
     "hplacement_halved": "#009e73", "hplacement_abit": "#009e73",
     "interleave": "#0072b2", "oracle": "#cc79a7", "hballoon": "#d55e00",
     "virtio_balloon": "#56b4e9", "virtio_mem": "#e69f00", "roofline": "#000000",
+    "none": "#999999",
 }
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>

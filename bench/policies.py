@@ -249,13 +249,14 @@ def _pairs(text: str) -> List[List[str]]:
 def run(outcome: Outcome, policy: Policy, arguments: str, rounds: int, name: str,
         on_line: Callable[[str], None],
         on_start: Optional[Callable[[tiervm.Session], None]] = None,
-        size_mib: int = SIZE_MIB, program: str = "gups", **machine) -> None:
+        size_mib: int = SIZE_MIB, program: str = "gups", before: str = "",
+        **machine) -> None:
     """Run GUPS in a guest under a policy and fill in its outcome.
 
     arguments: of gups but for the rounds, how many updates they have, and the
     buffer's size. name: of the console log. on_line: called with each line, once
-    outcome has it. program: another of bench/workloads. machine: fields of
-    tiervm.Machine. Never raises GuestError.
+    outcome has it. program: another of bench/workloads. before: shell that is run
+    before it. machine: fields of tiervm.Machine. Never raises GuestError.
     """
     def take(line: str) -> None:
         outcome.take(line)
@@ -270,7 +271,7 @@ def run(outcome: Outcome, policy: Policy, arguments: str, rounds: int, name: str
                                         ("figures", FIGURES)))
     try:
         result = tiervm.run(
-            name, script + SCRIPT.replace(
+            name, script + before + SCRIPT.replace(
                 "PROGRAM", f"{program} {arguments} --rounds {rounds}"),
             # The same machine for each policy; only HPlacement makes use of
             # the PMU.

@@ -19,7 +19,19 @@ from plot import COLOURS, Row, command, head, svg, write_page
 
 # Sections of the page, in this order; others follow by name.
 ORDER = ("placement", "placement_cxl", "time", "hits", "breakdown", "costs",
-         "tracking", "exchange", "programs", "ratio", "sensitivity", "scale", "resize")
+         "tracking", "exchange", "programs", "ratio", "multivm", "footprint",
+         "sensitivity", "scale", "resize")
+# What has to be known of an experiment's figures.
+NOTES = {
+    "multivm": "VMs do not interact in the emulator: each has a guest clock of "
+    "its own, and that they contend for bandwidth is not modelled. So one guest "
+    "stands for all VMs that are alike. Where VMs keep more of a tier than the "
+    "host has, the rest is reckoned at the other tier's latency; see "
+    "bench/README.md.",
+    "footprint": "The three VMs are one guest, begun at three times, a third of "
+    "the period apart. Clean page cache is dropped after each job, with each "
+    "device.",
+}
 OURS = "hplacement"
 STAGES = ("sampling", "classification", "migration")
 # What a terminal is spared of; the page has all.
@@ -57,7 +69,8 @@ class Table(NamedTuple):
 
 def who(row: Row) -> str:
     """Whose figure it is."""
-    return str(row.get("policy") or row.get("device") or "")
+    return " ".join(unique(str(row[key]) for key in ("device", "policy")
+                           if row.get(key)))
 
 
 def unique(values) -> list:
@@ -217,6 +230,7 @@ def curves(rows: List[Row], metric: str, label: str, dashed: str = "",
     """A plot for each workload, a line for each policy.
 
     dashed: another metric, of HPlacement only: the best static placement's.
+    since: what time 0 is.
     """
     out = []
     for load in unique(r["workload"] for r in rows if r["metric"] == metric):
@@ -278,24 +292,27 @@ def interference(rows: List[Row]) -> List[str]:
 
 
 def along(rows: List[Row], metric: str, x: str, label: str,
-          line: str = "policy") -> str:
+          line: str = "") -> str:
     """A metric along a row's field `x`, a line for each value of another field.
 
-    Where there are several figures, their mean and range.
+    By default for each policy or device. Where there are several figures, their
+    mean and range.
     """
+    def line_of(row: Row) -> str:
+        return f"{line} {row[line]}" if line else who(row)
+
     figure, axes = pyplot.subplots(figsize=(9, 4), layout="constrained")
     own = [r for r in rows if r["metric"] == metric and r.get(x)]
-    for name in unique(r[line] for r in own):
+    for name in unique(map(line_of, own)):
         points: Dict[float, List[float]] = {}
         for row in own:
-            if row[line] == name:
+            if line_of(row) == name:
                 points.setdefault(row[x], []).append(row["value"])
         places = sorted(points)
         means = [statistics.mean(points[p]) for p in places]
         spread = list(zip(*(range_of(points[p]) for p in places)))
         axes.errorbar(places, means, spread, marker="o", capsize=3,
-                      label=name if line == "policy" else f"{line} {name}",
-                      color=COLOURS.get(name))
+                      label=name, color=COLOURS.get(name))
     axes.set_ylim(0, 1.1 * max((r["value"] for r in own), default=1) or None)
     axes.set_xscale("log", base=2)
     places = sorted(unique(r[x] for r in own))
@@ -306,6 +323,23 @@ def along(rows: List[Row], metric: str, x: str, label: str,
     if own:
         axes.legend(fontsize="small")
     return svg(figure)
+
+
+def multivm_plots(rows: List[Row]) -> List[str]:
+    """Of VMs that are alike and of mixed ones, along their number."""
+    out = []
+    for kind in ("hotset", "mixed"):
+        # Not those of one of the mixed VMs.
+        own = [r for r in rows if r["workload"].startswith(kind)
+               and "," not in r["workload"]]
+        if own:
+            out += [along(own, metric, "vms", f"{kind}: {label}") for
+                    metric, label in (
+                        ("mups_total", "updates per second, all VMs (1e6)"),
+                        ("mups_vm", "updates per second, a VM (1e6)"))]
+    return out + [along([r for r in rows if r["workload"].startswith("hotset")],
+                        metric, "vms", f"{metric[:4]} memory of a VM, MiB")
+                  for metric in ("fast_mib_vm", "slow_mib_vm")]
 
 
 THROUGHPUT = "throughput, of all_fast"
@@ -325,6 +359,10 @@ PLOTS: Dict[str, Callable[[List[Row]], List[str]]] = {
         along(rows, "move_gibs", "batch_pages", "GiB/s")],
     "programs": lambda rows: [bars(rows, "throughput_rel", THROUGHPUT)],
     "ratio": lambda rows: [along(rows, "throughput_rel", "ratio", THROUGHPUT)],
+    "multivm": multivm_plots,
+    "footprint": lambda rows: curves(
+        rows, "held_mib", "held of the host's memory, MiB",
+        x_label="guest time since the first job (s)"),
     "sensitivity": lambda rows: [
         along(rows, metric, "epoch_ms", label, "overhead_permille")
         for metric, label in (("throughput_mean_rel", THROUGHPUT),
@@ -351,6 +389,8 @@ def section(data: Dict[str, object]) -> List[str]:
     name, rows = data["experiment"], data["rows"]
     out = [f"<h2 id=\"{html.escape(name)}\">{html.escape(name)}: "
            f"{html.escape(data.get('question', ''))}?</h2>", head(data)]
+    if name in NOTES:
+        out.append(f"<p>{html.escape(NOTES[name])}</p>")
     if any("published" not in r and r["metric"] != "failed" for r in rows):
         out += PLOTS[name](rows) if name in PLOTS else []
     return out + [table.html() for table in tables(rows)]
