@@ -47,6 +47,8 @@
  * (PMEM: 177 - 69).
  */
 #define HPL_GAP_NS		53
+/* More is taken for a mistake of the firmware's. */
+#define HPL_GAP_NS_MAX		2000
 
 /* No split makes a smaller range: below, one sample decides too much. */
 #define HPL_MIN_RANGE_PAGES	16UL
@@ -555,6 +557,8 @@ unsigned long hpl_node_short(int nid);
 unsigned long hpl_fast_free(void);
 unsigned long hpl_fast_short(void);
 bool hpl_have_tiers(void);
+void hpl_read_gap(void);
+unsigned int hpl_gap_ns(void);
 
 /**
  * enum hpl_choice - which source of samples is asked for

@@ -289,7 +289,7 @@ void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 		.evidence = evidence,
 		.interval_us = e->measured_us,
 		.page_ns = page_ns,
-		.gap_ns = HPL_GAP_NS,
+		.gap_ns = hpl_gap_ns(),
 	};
 
 	*plan = (struct hpl_plan){};

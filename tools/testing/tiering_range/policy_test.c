@@ -338,7 +338,7 @@ static void policy_keeps_its_promises(void)
 			.nr_budget = rnd_below(100000),
 			.interval_us = 1000 + rnd_below(100000),
 			.page_ns = rnd_below(400000),
-			.gap_ns = 1 + rnd_below(2000),
+			.gap_ns = 1 + rnd_below(HPL_GAP_NS_MAX),
 		};
 
 		n = 1 + rnd_below(64);
@@ -514,7 +514,7 @@ static void policy_keeps_its_promises_by_events(void)
 			.nr_budget = rnd_below(100000),
 			.evidence = HPL_EVENTS,
 			.page_ns = rnd_below(400000),
-			.gap_ns = 1 + rnd_below(2000),
+			.gap_ns = 1 + rnd_below(HPL_GAP_NS_MAX),
 		};
 
 		n = 1 + rnd_below(64);
