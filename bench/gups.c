@@ -25,7 +25,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <linux/mempolicy.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,6 +35,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "random.h"
 
 #define PAGE_BYTES	4096UL
 #define WORDS_PER_PAGE	(PAGE_BYTES / sizeof(uint64_t))
@@ -76,15 +77,6 @@ struct options {
 	const char *after_rounds;
 };
 
-/* Hoermann and Derflinger's constants for one (exponent, number of items) */
-struct zipf {
-	double exponent;
-	double nr_items;
-	double area_first;
-	double area_last;
-	double cut;
-};
-
 struct gups {
 	struct options opt;
 	uint64_t *words;
@@ -93,7 +85,6 @@ struct gups {
 	uint64_t hot_limit;	/* a 32-bit draw below this hits the hot set */
 	uint64_t first;		/* word that logical index 0 stands for */
 	uint64_t scan;		/* word that MIX's scan has come to */
-	unsigned int page_bits;	/* of the smallest power of two of pages that holds the buffer */
 	uint64_t random;	/* state of the generator */
 	uint64_t fast_nodes;	/* bit masks */
 	uint64_t slow_nodes;
@@ -122,70 +113,10 @@ static double now(void)
 	return ts.tv_sec + ts.tv_nsec * 1e-9;
 }
 
-/* splitmix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014 */
-static inline uint64_t next_random(struct gups *g)
-{
-	uint64_t z = g->random += 0x9e3779b97f4a7c15;
-
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return z ^ (z >> 31);
-}
-
 /* Uniform in [0, range), from 32 random bits. */
 static inline uint64_t scale(uint32_t bits, uint64_t range)
 {
 	return (bits * range) >> 32;
-}
-
-/* Integral of x^-exponent from 1 to x, and its inverse. */
-static double zipf_area(const struct zipf *z, double x)
-{
-	double e = 1.0 - z->exponent;
-
-	return e ? (pow(x, e) - 1.0) / e : log(x);
-}
-
-static double zipf_area_inverse(const struct zipf *z, double area)
-{
-	double e = 1.0 - z->exponent;
-
-	return e ? pow(1.0 + area * e, 1.0 / e) : exp(area);
-}
-
-static void zipf_init(struct zipf *z, double exponent, uint64_t nr_items)
-{
-	z->exponent = exponent;
-	z->nr_items = nr_items;
-	z->area_first = zipf_area(z, 1.5) - 1.0;
-	z->area_last = zipf_area(z, nr_items + 0.5);
-	z->cut = 2.0 - zipf_area_inverse(z, zipf_area(z, 2.5) - pow(2.0, -exponent));
-}
-
-/*
- * A rank in [0, nr_items), rank k with probability ~ (k + 1)^-exponent, by
- * rejection-inversion: Hoermann and Derflinger, "Rejection-inversion to
- * generate variates from monotone discrete distributions", ACM TOMACS 6(3),
- * 1996. It needs no table, which would compete with the buffer for the cache.
- */
-static uint64_t zipf_rank(struct gups *g)
-{
-	const struct zipf *z = &g->zipf;
-
-	for (;;) {
-		double uniform = (next_random(g) >> 11) * 0x1p-53;
-		double area = z->area_last + uniform * (z->area_first - z->area_last);
-		double x = zipf_area_inverse(z, area);
-		double rank = floor(x + 0.5);
-
-		if (rank < 1.0)
-			rank = 1.0;
-		else if (rank > z->nr_items)
-			rank = z->nr_items;
-		if (rank - x <= z->cut ||
-		    area >= zipf_area(z, rank + 0.5) - pow(rank, -z->exponent))
-			return rank - 1.0;
-	}
 }
 
 /* Index of logical word @logical: mirrored by reverse, rotated by a move. */
@@ -205,29 +136,10 @@ static inline uint64_t stride(const struct gups *g, uint64_t page)
 	return page < nr_hot * gap ? page % nr_hot * gap + page / nr_hot : page;
 }
 
-/*
- * Page at which page @page of ZIPF_SCATTERED lies: anywhere, but no two at the
- * same. Each step is a bijection of page_bits bits, repeated until it gives a
- * page of the buffer; a table would compete with the buffer for the cache.
- */
-static inline uint64_t shuffle(const struct gups *g, uint64_t page)
-{
-	uint64_t mask = (1UL << g->page_bits) - 1;
-	unsigned int half = (g->page_bits + 1) / 2;
-
-	do {
-		page = (page + 1) * 0x9e3779b97f4a7c15 & mask;
-		page ^= page >> half;
-		page = page * 0xbf58476d1ce4e5b9 & mask;
-		page ^= page >> half;
-	} while (page >= g->nr_words / WORDS_PER_PAGE);
-	return page;
-}
-
 static void update_random(struct gups *g)
 {
 	for (uint64_t i = 0; i < g->opt.updates; i++) {
-		uint64_t r = next_random(g);
+		uint64_t r = random_next(&g->random);
 
 		g->words[scale(r >> 32, g->nr_words)] ^= r;
 	}
@@ -243,7 +155,7 @@ static inline uint64_t hotset_word(const struct gups *g, uint64_t r)
 static void update_hotset(struct gups *g)
 {
 	for (uint64_t i = 0; i < g->opt.updates; i++) {
-		uint64_t r = next_random(g);
+		uint64_t r = random_next(&g->random);
 
 		g->words[place(g, hotset_word(g, r))] ^= r;
 	}
@@ -252,7 +164,7 @@ static void update_hotset(struct gups *g)
 static void update_scattered(struct gups *g)
 {
 	for (uint64_t i = 0; i < g->opt.updates; i++) {
-		uint64_t r = next_random(g);
+		uint64_t r = random_next(&g->random);
 		uint64_t logical = hotset_word(g, r);
 		uint64_t page = stride(g, logical / WORDS_PER_PAGE);
 
@@ -264,7 +176,7 @@ static void update_scattered(struct gups *g)
 static void update_mix(struct gups *g)
 {
 	for (uint64_t i = 0; i < g->opt.updates; i++) {
-		uint64_t r = next_random(g);
+		uint64_t r = random_next(&g->random);
 
 		if ((uint32_t)r < g->hot_limit) {
 			g->words[place(g, scale(r >> 32, g->nr_hot))] ^= r;
@@ -281,8 +193,8 @@ static void update_mix(struct gups *g)
 static void update_zipf(struct gups *g)
 {
 	for (uint64_t i = 0; i < g->opt.updates; i++) {
-		uint64_t page = zipf_rank(g);
-		uint64_t r = next_random(g);
+		uint64_t page = zipf_rank(&g->zipf, &g->random);
+		uint64_t r = random_next(&g->random);
 
 		g->words[place(g, page * WORDS_PER_PAGE + scale(r >> 32, WORDS_PER_PAGE))] ^= r;
 	}
@@ -293,10 +205,10 @@ static void update_zipf_scattered(struct gups *g)
 	uint64_t page = 0;
 
 	for (uint64_t i = 0; i < g->opt.updates; i++) {
-		uint64_t r = next_random(g);
+		uint64_t r = random_next(&g->random);
 
 		if (i % UPDATES_PER_DRAW == 0)
-			page = shuffle(g, zipf_rank(g));
+			page = zipf_item(&g->zipf, zipf_rank(&g->zipf, &g->random));
 		g->words[place(g, page * WORDS_PER_PAGE + scale(r >> 32, WORDS_PER_PAGE))] ^= r;
 	}
 }
@@ -370,7 +282,7 @@ static uint64_t hot_page(const struct gups *g, uint64_t index)
 	if (g->opt.pattern == SCATTERED)
 		index = stride(g, index);
 	else if (g->opt.pattern == ZIPF_SCATTERED)
-		index = shuffle(g, index);
+		index = zipf_item(&g->zipf, index);
 	return place(g, index * WORDS_PER_PAGE) / WORDS_PER_PAGE;
 }
 
@@ -574,8 +486,6 @@ static void setup(struct gups *g)
 	if (!g->nr_hot)
 		die("--hot-share %g of %lu MiB is less than a page", o->hot_share, o->size_mib);
 	g->hot_limit = o->hot_prob * 0x1p32;
-	while (g->nr_words / WORDS_PER_PAGE > 1UL << g->page_bits)
-		g->page_bits++;
 	g->fast_nodes = read_nodes("/sys/devices/system/node/has_cpu");
 	g->slow_nodes = read_nodes("/sys/devices/system/node/has_memory") & ~g->fast_nodes;
 	zipf_init(&g->zipf, o->exponent, g->nr_words / WORDS_PER_PAGE);
