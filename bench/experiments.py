@@ -487,15 +487,38 @@ def sensitivity_rows(found: Found, _fast: bool) -> List[Row]:
     return rows
 
 
-# programs: what computes something, of bench/workloads; one size
+# programs: of bench/workloads; one size
 
-PROGRAMS = {"pagerank": 12, "bfs": 12, "lookup": 16}   # rounds
+class Program(NamedTuple):
+    """What computes something, or asks a program of Debian's that does."""
+    rounds: int
+    fill_s: float = 14.0              # of host time; also round_s
+    round_s: float = 2.5
+    packages: Sequence[str] = ()      # Debian's, which the guest sees over 9p
+
+
+PROGRAMS = {
+    "pagerank": Program(12), "bfs": Program(12), "lookup": Program(16),
+    "redis": Program(12, 14.0, 2.5, ("redis-tools", "libjemalloc2")),
+    "sqlite": Program(12, 14.0, 2.5, ("sqlite3", "libsqlite3-0")),
+    "liblinear": Program(3, 20.0, 12.0, ("liblinear-tools", "liblinear4")),
+}
+FAST_PROGRAMS = ("pagerank", "lookup", "redis")
 PROGRAM_FAST_MIB, PROGRAM_SLOW_MIB = 96, 320
-PROGRAM_FILL_S, PROGRAM_ROUND_S = 14.0, 2.5
+
+
+def installed(packages: Sequence[str]) -> List[str]:
+    """Which versions of packages the guest will find."""
+    if not packages:
+        return []
+    done = subprocess.run(["dpkg-query", "-W", *packages, "libc6"],
+                          capture_output=True, text=True, check=False)
+    return done.stdout.splitlines()
 
 
 def program_job(name: str, policy: Policy, rounds: int) -> Job:
     """A program under a policy, in a guest of its own."""
+    program = PROGRAMS[name]
     sizes = ((PROGRAM_FAST_MIB + PROGRAM_SLOW_MIB, 64)
              if policy.name == "all_fast"
              else (PROGRAM_FAST_MIB, PROGRAM_SLOW_MIB))
@@ -506,13 +529,15 @@ def program_job(name: str, policy: Policy, rounds: int) -> Job:
         policies.run(outcome, sized, "", rounds, f"bench-{name}-{policy.name}",
                      lambda _: progress(
                          f"round {len(outcome.rounds)}/{rounds}"),
-                     program=name)
+                     program=name,
+                     root="host" if program.packages else "busybox")
         return dataclasses.asdict(outcome)
 
     return Job(f"{name} {policy.name}",
                {"program": name, "rounds": rounds,
+                "packages": installed(program.packages),
                 "policy": dataclasses.asdict(sized)},
-               BOOT_S + PROGRAM_FILL_S + rounds * PROGRAM_ROUND_S, run,
+               BOOT_S + program.fill_s + rounds * program.round_s, run,
                {"workload": name, "policy": policy.name})
 
 
@@ -520,9 +545,9 @@ def programs_jobs(fast: bool) -> List[Job]:
     """Each program under each policy that programs need not know of."""
     names = ("all_fast", "unmanaged", OURS) if fast else FAST_POLICIES
     return [program_job(program, POLICIES[policy],
-                        rounds // 2 if fast else rounds)
-            for program, rounds in PROGRAMS.items() for policy in names
-            if program != "bfs" or not fast]
+                        PROGRAMS[program].rounds // (2 if fast else 1))
+            for program in (FAST_PROGRAMS if fast else PROGRAMS)
+            for policy in names]
 
 
 def rate(rounds: Sequence[Dict[str, float]]) -> float:
@@ -531,8 +556,23 @@ def rate(rounds: Sequence[Dict[str, float]]) -> float:
             / sum(r["seconds"] for r in rounds))
 
 
+def program_figures(outcome: Outcome) -> List[Tuple[str, float, str]]:
+    """Metric, value and unit of what a program says of itself."""
+    own = outcome["rounds"]
+    figures = [("mops", rate(own[-max(1, len(own) // 4):]), "1e6/s")]
+    latency = outcome.get("facts", {}).get("latency", {})
+    figures += [(f"latency_{p}", float(latency[p]), "us")
+                for p in ("p50_us", "p99_us") if p in latency]
+    counted = outcome.get("counted", {})
+    if "start" in counted and "end" in counted:
+        moved = [counted["end"].get(name, 0) - counted["start"].get(name, 0)
+                 for name in ("pgmigrate_success", "hpl_exchanged")]
+        figures.append(("moved_mib", (moved[0] + 2 * moved[1]) / 256, "MiB"))
+    return figures
+
+
 def programs_rows(found: Found, _fast: bool) -> List[Row]:
-    """Throughput in the last quarter and the whole run."""
+    """Throughput in the last quarter and the whole run; latency."""
     bounds = {job.tags["workload"]: outcome.get("rounds")
               for job, outcome in found if job.tags["policy"] == "all_fast"}
     rows = []
@@ -542,8 +582,8 @@ def programs_rows(found: Found, _fast: bool) -> List[Row]:
             continue
         own, bound = outcome["rounds"], bounds[job.tags["workload"]]
         late = -max(1, len(own) // 4)
-        rows.append({"metric": "mops", **job.tags, "value": rate(own[late:]),
-                     "unit": "1e6/s"})
+        rows += [{"metric": metric, **job.tags, "value": value, "unit": unit}
+                 for metric, value, unit in program_figures(outcome)]
         if bound:
             rows += [{"metric": metric, **job.tags, "unit": "1",
                       "value": rate(own[since:]) / rate(bound[since:])}

@@ -227,7 +227,7 @@ class Outcome:
             self.rounds.append({k: float(v) for k, v in _pairs(rest)})
         elif kind == "placement":
             self._placement(dict(_pairs(rest)))
-        elif kind in ("config", "buffer", "start", "fast_free"):
+        elif kind in ("config", "buffer", "start", "fast_free", "latency"):
             self.facts[kind] = dict(_pairs(rest))
 
     def _placement(self, fields: Dict[str, str]) -> None:
@@ -250,13 +250,14 @@ def run(outcome: Outcome, policy: Policy, arguments: str, rounds: int, name: str
         on_line: Callable[[str], None],
         on_start: Optional[Callable[[tiervm.Session], None]] = None,
         size_mib: int = SIZE_MIB, program: str = "gups", before: str = "",
-        **machine) -> None:
+        root: str = "busybox", **machine) -> None:
     """Run GUPS in a guest under a policy and fill in its outcome.
 
     arguments: of gups but for the rounds, how many updates they have, and the
     buffer's size. name: of the console log. on_line: called with each line, once
     outcome has it. program: another of bench/workloads. before: shell that is run
-    before it. machine: fields of tiervm.Machine. Never raises GuestError.
+    before it. root: of tiervm.run(). machine: fields of tiervm.Machine. Never
+    raises GuestError.
     """
     def take(line: str) -> None:
         outcome.take(line)
@@ -277,8 +278,10 @@ def run(outcome: Outcome, policy: Policy, arguments: str, rounds: int, name: str
             # the PMU.
             tiervm.Machine(fast=policy.fast, slow=policy.slow, pmu=True,
                            **machine),
-            files={f"/bin/{program}": str(tiervm.BUILD / "bench" / program)},
-            timeout=TIMEOUT, on_line=take, on_start=on_start)
+            # On the host's root, /bin is a link.
+            files={f"/usr/bin/{program}":
+                   str(tiervm.BUILD / "bench" / program)},
+            root=root, timeout=TIMEOUT, on_line=take, on_start=on_start)
         outcome.host_seconds = result.host_seconds
         if result.error:
             outcome.error = (outcome.error or

@@ -357,7 +357,10 @@ PLOTS: Dict[str, Callable[[List[Row]], List[str]]] = {
         bars(rows, "recall_hottest", "of the hottest tenth, recognised")],
     "exchange": lambda rows: [
         along(rows, "move_gibs", "batch_pages", "GiB/s")],
-    "programs": lambda rows: [bars(rows, "throughput_rel", THROUGHPUT)],
+    "programs": lambda rows: [bars(rows, "throughput_rel", THROUGHPUT)] + [
+        bars(rows, f"latency_p{p}_us", f"P{p} of requests' latency, us")
+        for p in (50, 99) if any(r["metric"] == f"latency_p{p}_us"
+                                 for r in rows)],
     "ratio": lambda rows: [along(rows, "throughput_rel", "ratio", THROUGHPUT)],
     "multivm": multivm_plots,
     "footprint": lambda rows: curves(

@@ -6,6 +6,8 @@
  *   buffer     how much memory it has
  *   start      of the rounds
  *   round      operations per second of one round, in 1e9/s and 1e6/s
+ *   latency    of a program that serves requests: how long those of the last
+ *              quarter of the rounds took
  *   check      what came out
  *
  * tsc= is the CPU's time stamp counter, see gups.c.
@@ -13,6 +15,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <getopt.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,32 +24,32 @@
 
 #include "workload.h"
 
-static uint64_t rounds = 10, state = 1, nr_bytes;
-static const char *after_fill, *after_rounds;
+uint64_t workload_seed = 1;
+static uint64_t rounds = 10, nr_bytes;
+static const char *name = "workload", *after_fill, *after_rounds;
 
-/* splitmix64, as in gups.c */
-uint64_t workload_random(void)
+/* Of requests, in seconds; those of early rounds are forgotten. */
+static double *latencies;
+static size_t nr_latencies;
+
+void workload_die(const char *format, ...)
 {
-	uint64_t z = state += 0x9e3779b97f4a7c15;
+	va_list args;
 
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-	return z ^ (z >> 31);
-}
-
-double workload_random_unit(void)
-{
-	return (workload_random() >> 11) * 0x1p-53;
+	fprintf(stderr, "%s: ", name);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	exit(1);
 }
 
 void *workload_alloc(size_t bytes)
 {
 	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (p == MAP_FAILED || (madvise(p, bytes, MADV_NOHUGEPAGE) && errno != EINVAL)) {
-		perror("workload: mmap");
-		exit(1);
-	}
+	if (p == MAP_FAILED || (madvise(p, bytes, MADV_NOHUGEPAGE) && errno != EINVAL))
+		workload_die("no memory of %zu bytes: %s", bytes, strerror(errno));
 	nr_bytes += bytes;
 	return memset(p, 0, bytes);
 }
@@ -57,7 +60,12 @@ void workload_free(void *p, size_t bytes)
 	nr_bytes -= bytes;
 }
 
-static double now(void)
+void workload_holds(size_t bytes)
+{
+	nr_bytes += bytes;
+}
+
+double workload_now(void)
 {
 	struct timespec ts;
 
@@ -65,31 +73,59 @@ static double now(void)
 	return ts.tv_sec + ts.tv_nsec * 1e-9;
 }
 
-static void run_command(const char *name, const char *command)
+void workload_request(double seconds)
+{
+	if (nr_latencies % 65536 == 0) {
+		latencies = realloc(latencies, (nr_latencies + 65536) * sizeof(*latencies));
+		if (!latencies)
+			workload_die("no memory for %zu latencies", nr_latencies + 65536);
+	}
+	latencies[nr_latencies++] = seconds;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The smallest that so many of a thousand requests do not exceed. */
+static double percentile_us(unsigned int permille)
+{
+	return latencies[(nr_latencies * permille + 999) / 1000 - 1] * 1e6;
+}
+
+static void tell_latencies(void)
+{
+	if (!nr_latencies)
+		return;
+	qsort(latencies, nr_latencies, sizeof(*latencies), compare);
+	printf("latency requests=%zu p50_us=%.3f p99_us=%.3f\n", nr_latencies,
+	       percentile_us(500), percentile_us(990));
+}
+
+static void run_command(const char *command)
 {
 	int status = command ? system(command) : 0;
 
-	if (status) {
-		fprintf(stderr, "%s: '%s' failed with status %d\n", name, command, status);
-		exit(1);
-	}
+	if (status)
+		workload_die("'%s' failed with status %d", command, status);
 }
 
-static uint64_t number(const char *name, const char *text)
+static uint64_t number(const char *text)
 {
 	char *end;
 	unsigned long long value;
 
 	errno = 0;
 	value = strtoull(text, &end, 10);
-	if (errno || end == text || *end || *text == '-' || !value) {
-		fprintf(stderr, "%s: %s: give a number of 1 or more\n", name, text);
-		exit(1);
-	}
+	if (errno || end == text || *end || *text == '-' || !value)
+		workload_die("%s: give a number of 1 or more", text);
 	return value;
 }
 
-static void parse(const struct workload *w, int argc, char **argv)
+static void parse(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "rounds", required_argument, NULL, 'r' },
@@ -102,16 +138,16 @@ static void parse(const struct workload *w, int argc, char **argv)
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt == 'r') {
-			rounds = number(w->name, optarg);
+			rounds = number(optarg);
 		} else if (opt == 's') {
-			state = number(w->name, optarg);
+			workload_seed = number(optarg);
 		} else if (opt == 'f') {
 			after_fill = optarg;
 		} else if (opt == 'a') {
 			after_rounds = optarg;
 		} else {
 			fprintf(stderr, "usage: %s [--rounds N] [--seed N] [--after-fill CMD] [--after-rounds CMD]\n",
-				w->name);
+				name);
 			exit(1);
 		}
 	}
@@ -119,26 +155,33 @@ static void parse(const struct workload *w, int argc, char **argv)
 
 int workload_main(const struct workload *w, int argc, char **argv)
 {
+	uint64_t last_quarter;	/* its first round */
 	double start;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	parse(w, argc, argv);
-	printf("config program=%s rounds=%lu seed=%lu\n", w->name, rounds, state);
+	name = w->name;
+	parse(argc, argv);
+	last_quarter = rounds - (rounds < 4 ? 1 : rounds / 4) + 1;
+	printf("config program=%s rounds=%lu seed=%lu\n", name, rounds, workload_seed);
 	w->fill();
 	printf("buffer pages=%lu\n", nr_bytes / 4096);
-	run_command(w->name, after_fill);
-	start = now();
+	run_command(after_fill);
+	start = workload_now();
 	printf("start tsc=%llu\n", __builtin_ia32_rdtsc());
 	for (uint64_t round = 1; round <= rounds; round++) {
-		double from = now(), seconds;
-		uint64_t done = w->round();
+		double from = workload_now(), seconds;
+		uint64_t done;
 
-		seconds = now() - from;
+		if (round == last_quarter)
+			nr_latencies = 0;
+		done = w->round();
+		seconds = workload_now() - from;
 		printf("round n=%lu elapsed_s=%.6f seconds=%.6f gups=%.9f mups=%.4f tsc=%llu\n",
-		       round, now() - start, seconds, done / seconds * 1e-9,
+		       round, workload_now() - start, seconds, done / seconds * 1e-9,
 		       done / seconds * 1e-6, __builtin_ia32_rdtsc());
 	}
-	run_command(w->name, after_rounds);
+	run_command(after_rounds);
+	tell_latencies();
 	printf("check value=%.9g\n", w->check());
 	return 0;
 }

@@ -6,6 +6,7 @@
 
 . "$(dirname "$0")/lib.sh"
 
+# redis-tools has the server's file as well; redis-server would start one here.
 declare -A packages=(
 	[linux]="$LINUX_PACKAGE xz-utils git patch quilt"
 	[qemu-src]="dpkg-dev debian-archive-keyring ca-certificates xz-utils git patch quilt"
@@ -13,7 +14,8 @@ declare -A packages=(
 	[llvm]="clang lld llvm"
 	[qemu]="gcc make ninja-build pkgconf libglib2.0-dev libpixman-1-dev libslirp-dev libfdt-dev
 		libattr1-dev libcap-ng-dev python3 python3-venv seabios qemu-system-data"
-	[test]="busybox-static cpio numactl libnuma-dev python3-pytest python3-pytest-xdist python3-matplotlib libc6-dev linux-perf"
+	[test]="busybox-static cpio numactl libnuma-dev python3-pytest python3-pytest-xdist python3-matplotlib libc6-dev linux-perf
+		sqlite3 liblinear-tools redis-tools"
 	[check]="perl sparse shellcheck flake8"
 	[deb]="debhelper dpkg-dev fakeroot"
 )

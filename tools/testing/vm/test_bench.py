@@ -523,6 +523,43 @@ def test_programs_are_held_against_all_fast():
                 if r["metric"].startswith("throughput")]
 
 
+def test_program_that_serves_has_latencies():
+    """Rows of their own; what it has moved in the rounds, exchanges twice."""
+    job, = (job for job in experiments.programs_jobs(True)
+            if job.label == "redis hplacement")
+    outcome = policies.Outcome("hplacement", "redis")
+    for line in ("vmstat before pgmigrate_success 0",
+                 "vmstat start pgmigrate_success 256",
+                 "vmstat start hpl_exchanged 0",
+                 "round n=1 seconds=0.5 elapsed_s=0.5 mups=2",
+                 "vmstat end pgmigrate_success 512",
+                 "vmstat end hpl_exchanged 128",
+                 "latency requests=10 p50_us=31.5 p99_us=70.25"):
+        outcome.take(line)
+    rows = experiments.programs_rows([(job, vars(outcome)),
+                                      (experiments.programs_jobs(True)[-3],
+                                       {"error": "made up"})], True)
+    own = {r["metric"]: (r["value"], r["unit"]) for r in rows}
+    assert own["latency_p50_us"] == (31.5, "us")
+    assert own["latency_p99_us"] == (70.25, "us")
+    assert own["moved_mib"] == (2, "MiB")
+    page = "".join(report.PLOTS["programs"](rows))
+    assert page.count("<svg") == 3
+    assert len(report.PLOTS["programs"](
+        [r for r in rows if not r["metric"].startswith("latency")])) == 1
+
+
+def test_versions_of_packages_count():
+    """What was found with another redis is not what this one does."""
+    job, = (job for job in experiments.programs_jobs(True)
+            if job.label == "redis unmanaged")
+    found = subprocess.run(["dpkg-query", "-W", "redis-tools"],
+                           capture_output=True, text=True, check=True).stdout
+    assert found.strip() in job.spec["packages"]
+    assert not experiments.program_job(
+        "lookup", experiments.POLICIES["unmanaged"], 2).spec["packages"]
+
+
 @pytest.fixture(scope="module")
 def programs(gups):
     """Where programs are built."""
@@ -532,7 +569,10 @@ def programs(gups):
 @pytest.mark.parametrize("name, least, most", [
     ("pagerank", 1 - 1e-6, 1 + 1e-6),            # the sum of all ranks
     ("bfs", 0.3 * 2 * 2 ** 20, 2 * 2 ** 20),     # vertices found
-    ("lookup", 1e6, 1e7)])
+    ("lookup", 1e6, 1e7),
+    ("redis", 24000, 24000),                     # right answers
+    ("sqlite", 0.8 * 16000, 16000),              # rows; each once in a query
+    ("liblinear", 1e3, 0.5 * 2.77e4)])           # loss; without weights 2.77e4
 def test_program_computes(programs, name, least, most):
     """What it should; rounds are in the form that outcomes are read in."""
     done = subprocess.run([str(programs / name), "--rounds", "2"],
@@ -541,9 +581,38 @@ def test_program_computes(programs, name, least, most):
     for line in done.stdout.splitlines():
         outcome.take(line)
     assert [r["n"] for r in outcome.rounds] == [1, 2]
-    assert int(outcome.facts["buffer"]["pages"]) > 16384
+    assert int(outcome.facts["buffer"]["pages"]) > 4096
+    assert ("latency" in outcome.facts) == (name in ("redis", "sqlite"))
+    if "latency" in outcome.facts:
+        latency = {k: float(v) for k, v in outcome.facts["latency"].items()}
+        # Those of the second round alone, in which others wait for them.
+        assert 0 < latency["p50_us"] < latency["p99_us"]
+        assert (latency["requests"] * latency["p50_us"] / 2
+                < outcome.rounds[1]["seconds"] * 1e6)
     kind, value = done.stdout.splitlines()[-1].split("=")
     assert kind == "check value" and least <= float(value) <= most
     bad = subprocess.run([str(programs / name), "--rounds", "0"],
                          capture_output=True, text=True, check=False)
     assert bad.returncode == 1 and "0: give a number" in bad.stderr
+
+
+def test_program_runs_in_a_guest(programs):
+    """Debian's own, on the host's root; its memory is on both nodes."""
+    outcome = policies.Outcome("unmanaged", "redis")
+    policies.run(outcome, policies.Policy("unmanaged", "echo on", 96, 320), "",
+                 1, "test-program-in-a-guest", lambda _: None,
+                 program="redis", root="host", timing="off")
+    assert not outcome.error
+    assert float(outcome.facts["latency"]["requests"]) == 1500
+    assert int(outcome.facts["buffer"]["pages"]) > 25000
+    # Of 96 MiB, with more than that in use.
+    assert int(outcome.facts["fast_free"]["pages"]) < 4096
+
+
+def test_missing_program_is_named(programs, guest):
+    """With the package that has it."""
+    out = guest("redis --rounds 1 2>&1 || echo status $?", timing="off",
+                files={"/bin/redis": str(programs / "redis")}).out
+    assert out[-1] == "status 1"
+    assert out[-2].startswith("redis: /usr/bin/redis-check-rdb: No such file")
+    assert out[-2].endswith("install the package redis-tools")
