@@ -500,8 +500,8 @@ class Program(NamedTuple):
 PROGRAMS = {
     "pagerank": Program(12), "bfs": Program(12), "lookup": Program(16),
     "redis": Program(12, 14.0, 2.5, ("redis-tools", "libjemalloc2")),
-    "sqlite": Program(12, 14.0, 2.5, ("sqlite3", "libsqlite3-0")),
-    "liblinear": Program(3, 20.0, 12.0, ("liblinear-tools", "liblinear4")),
+    "sqlite": Program(12, 16.0, 3.5, ("sqlite3", "libsqlite3-0")),
+    "liblinear": Program(3, 16.0, 17.0, ("liblinear-tools", "liblinear4")),
 }
 FAST_PROGRAMS = ("pagerank", "lookup", "redis")
 PROGRAM_FAST_MIB, PROGRAM_SLOW_MIB = 96, 320
