@@ -16,7 +16,7 @@ help:
 ## Everything generated lies in build/. Each target brings what it needs.
 ##
 ## make demo          a guest finds a program's hot memory and makes it fast; five policies compared
-## make bench         the evaluation, 65 minutes; FAST=1: less of it, 17; ONLY=NAME: one experiment
+## make bench         the evaluation, within the hour; FAST=1: less of it, within 15 minutes; ONLY=NAME: one experiment
 ##                    Interrupted, it goes on where it was. Page: build/bench/report.html
 ## make bench-list    what the evaluation asks, and how long each answer takes
 ## make plot          draw the evaluation's page again, from build/results alone

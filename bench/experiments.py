@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 import subprocess
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import cost
 import exchange
@@ -33,11 +33,13 @@ ROUND_UNCOUNTED_S = 0.35
 POLICIES = {p.name: p for p in placement.POLICIES}
 BY_NAME = {w.name: w for w in WORKLOADS}
 FAST_POLICIES = ("all_fast", *PEERS, OURS)
-FAST_ROUNDS = {"hotset": 30, "zipf_scattered": 30, "moving": 60}
+FAST_ROUNDS = {"hotset": 28, "zipf_scattered": 28, "moving": 60}
 # Where nothing moves, all rounds are alike.
 STATIC = (*placement.STATIC, "unmanaged")
 STATIC_ROUNDS = 24
+PEER_ROUNDS = 100
 SEEDS = (1, 2, 3, 4, 5)               # of random numbers; gups has 1
+SEEDED = ("hotset", "zipf_scattered")
 
 
 def published(metric: str, who: str, workload: str, value: float,
@@ -95,11 +97,12 @@ def base_jobs(fast: bool) -> List[Job]:
                 for policy in FAST_POLICIES]
 
     # No static placement is the best one of a hot set that moves; interleaved, it
-    # is the same wherever it is.
+    # is the same wherever it is. With accessed bits, what moves takes longer.
     return [gups_job(workload, policy, rounds_of(workload, policy))
             for workload in WORKLOADS for policy in placement.POLICIES
-            if not (policy.name in ("oracle", "interleave")
-                    and workload.move_every)]
+            if not (policy.name in ("oracle", "interleave", placement.ABIT)
+                    and workload.name in ("moving", "mix"))
+            or (policy.name, workload.name) == ("oracle", "mix")]
 
 
 def rounds_of(workload: Workload, policy: Policy) -> int:
@@ -109,7 +112,9 @@ def rounds_of(workload: Workload, policy: Policy) -> int:
     if policy.name in STATIC or (policy.name == placement.ABIT
                                  and workload.name == "scattered"):
         return min(workload.rounds, STATIC_ROUNDS)
-    return workload.rounds
+    # Peers are where they will be long before single pages are judged.
+    return (min(workload.rounds, PEER_ROUNDS) if policy.name in PEERS
+            else workload.rounds)
 
 
 def seeded(workload: Workload, seed: int) -> Workload:
@@ -118,19 +123,18 @@ def seeded(workload: Workload, seed: int) -> Workload:
 
 
 def placement_jobs(fast: bool) -> List[Job]:
-    """The same, and HPlacement with more seeds where that does not take minutes."""
+    """The same, and HPlacement with more seeds on some of them."""
     return base_jobs(fast) + [
         gups_job(seeded(workload, seed), POLICIES[OURS], workload.rounds,
                  misses=False, seed=seed)
         for workload in WORKLOADS for seed in SEEDS[1:]
-        if not fast and workload.name != "scattered"]
+        if not fast and workload.name in SEEDED]
 
 
-def cxl_jobs(fast: bool) -> List[Job]:
-    """Those where there is something to gain, on a slow tier less slow."""
-    return [gups_job(BY_NAME[name], POLICIES[policy], FAST_ROUNDS[name], "cxl")
-            for name in (("hotset",) if fast else ("hotset", "moving"))
-            for policy in FAST_POLICIES]
+def cxl_jobs(_fast: bool) -> List[Job]:
+    """The hot set, on a slow tier less slow."""
+    return [gups_job(BY_NAME["hotset"], POLICIES[policy], FAST_ROUNDS["hotset"],
+                     "cxl") for policy in FAST_POLICIES]
 
 
 def goal_rows(rows: List[Row], of_costs: bool = False) -> List[Row]:
@@ -358,7 +362,7 @@ def exchange_rows(found: Found, _fast: bool) -> List[Row]:
 
 RATIO_MIB = 1024
 RATIOS = (1, 2, 4, 8, 16)             # of the buffer to the fast tier
-RATIO_ROUNDS = 28
+RATIO_ROUNDS = 24
 # A little less than the smallest fast tier. Of a tenth, each page has 140 accesses
 # a second; HPlacement exchanges pages from 52 on (HMAT, HPL_PAGE_NS).
 RATIO_HOT_SHARE = 0.05
@@ -391,8 +395,9 @@ def ratio_jobs(fast: bool) -> List[Job]:
     return jobs + [
         job(POLICIES[name], fast_node_mib(RATIO_MIB / ratio), RATIO_MIB + 64,
             ratio=ratio)
-        for ratio in (RATIOS[::2] if fast else RATIOS)
-        for name in (("unmanaged", OURS) if fast else (*PEERS, OURS))]
+        for ratio in (RATIOS[::4] if fast else RATIOS)
+        for name in (("unmanaged", OURS) if fast
+                     else ("unmanaged", "damon", OURS))]
 
 
 def chosen_figures(cell: Cell, bound: Optional[Cell],
@@ -444,10 +449,12 @@ def seed_job(policy: Policy, seed: int, **tags: object) -> Job:
 
 
 def sensitivity_jobs(fast: bool) -> List[Job]:
-    """Epoch by budget, each with several seeds; and the bound of each seed."""
-    seeds = SEEDS[:2] if fast else SEEDS
+    """Epochs and budgets, each with several seeds; and the bound of each seed."""
+    seeds = SEEDS[:1] if fast else SEEDS
+    # One knob at a time.
     settings = [(epoch, overhead) for epoch in EPOCHS_MS
-                for overhead in OVERHEADS_PERMILLE]
+                for overhead in OVERHEADS_PERMILLE
+                if epoch == DEFAULT_KNOBS[0] or overhead == DEFAULT_KNOBS[1]]
     if fast:
         settings = [DEFAULT_KNOBS, (EPOCHS_MS[0], OVERHEADS_PERMILLE[0])]
     jobs = [seed_job(POLICIES[name], seed) for name in
@@ -498,12 +505,12 @@ class Program(NamedTuple):
 
 
 PROGRAMS = {
-    "pagerank": Program(12), "bfs": Program(12), "lookup": Program(16),
-    "redis": Program(12, 14.0, 2.5, ("redis-tools", "libjemalloc2")),
-    "sqlite": Program(12, 16.0, 3.5, ("sqlite3", "libsqlite3-0")),
-    "liblinear": Program(3, 16.0, 17.0, ("liblinear-tools", "liblinear4")),
+    "pagerank": Program(8), "bfs": Program(8), "lookup": Program(10),
+    "redis": Program(8, 14.0, 2.5, ("redis-tools", "libjemalloc2")),
+    "sqlite": Program(8, 16.0, 3.5, ("sqlite3", "libsqlite3-0")),
+    "liblinear": Program(2, 16.0, 17.0, ("liblinear-tools", "liblinear4")),
 }
-FAST_PROGRAMS = ("pagerank", "lookup", "redis")
+FAST_PROGRAMS = ("pagerank", "redis")
 PROGRAM_FAST_MIB, PROGRAM_SLOW_MIB = 96, 320
 
 
@@ -671,10 +678,13 @@ def resize_jobs(fast: bool) -> List[Job]:
         jobs += [job(d.name, number, 30,
                      lambda d=d: resize.measure(d, size_mib << 20))
                  for d in resize.DEVICES]
+        # More rounds of a memfd, and virtio-mem's prealloc, are resize.py's.
         jobs += [job(d.name, number, 15, lambda d=d, b=b: resize.give_back(
             d, b, size_mib << 20), b)
-                 for b in (("ram",) if fast else resize.BACKENDS)
-                 for d in resize.GIVERS]
+                 for b in resize.BACKENDS for d in (
+                     resize.DEVICES[:2] if fast
+                     else (*resize.DEVICES, resize.Prealloc()))
+                 if b == "ram" or not (fast or number)]
         jobs.append(job("roofline", number, 2,
                         lambda: resize.roofline(size_mib << 20)))
     return jobs

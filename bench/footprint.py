@@ -28,8 +28,8 @@ VMS = 3
 # of real programs do.
 DECLARATIONS = 8000
 FUNCTIONS = 60                        # of a file
-UNITS, FAST_UNITS = 4, 2              # files, compiled side by side
-PERIOD_S, FAST_PERIOD_S = 24, 12      # of guest time, from job to job
+UNITS, FAST_UNITS = 3, 1              # files, compiled side by side
+PERIOD_S, FAST_PERIOD_S = 20, 8      # of guest time, from job to job
 BOOT_S = 15.0                         # of host time
 UNIT_S = 10.0                         # to compile a file, of host time
 

@@ -230,7 +230,7 @@ def multivm_jobs(fast: bool) -> List[Job]:
         most = vms == VMS[-1] and not fast
         for balloon in BALLOONS[:1] if vms == 1 else BALLOONS:
             chosen = [(SAME, policy) for policy in OWN_POLICIES]
-            if balloon.late and fast:
+            if balloon.late and vms != VMS[-1] or balloon.late and fast:
                 continue
             if most and not balloon.late:
                 chosen.append((SAME, "numa_balancing"))
