@@ -15,7 +15,9 @@ options=(
 	--disable-werror --disable-docs --disable-tools --disable-guest-agent
 	--disable-install-blobs --disable-download
 )
-[ -z "${LLVM:-}" ] || options+=(--cc=clang)
+compiler=${LLVM:+clang}
+# meson would find ccache by itself, but QEMU's configure names a compiler.
+options+=("--cc=$(command -v ccache >/dev/null && echo "ccache ")${compiler:-cc}")
 
 "$top/scripts/tiering/setup.sh" qemu
 "$top/scripts/tiering/tree.sh" qemu
@@ -24,7 +26,6 @@ mkdir -p "$out"
 
 configure()
 {
-	# meson finds ccache by itself.
 	cd "$out" && nice -n 5 "$build/qemu-src/configure" "${options[@]}"
 }
 
