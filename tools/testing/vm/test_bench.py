@@ -600,7 +600,7 @@ def test_program_computes(programs, name, least, most):
 def test_program_runs_in_a_guest(programs):
     """Debian's own, on the host's root; its memory is on both nodes."""
     outcome = policies.Outcome("unmanaged", "redis")
-    policies.run(outcome, policies.Policy("unmanaged", "echo on", 96, 320), "",
+    policies.run(outcome, policies.Policy("unmanaged", fast=96, slow=320), "",
                  1, "test-program-in-a-guest", lambda _: None,
                  program="redis", root="host", timing="off")
     assert not outcome.error
