@@ -343,7 +343,9 @@ static unsigned int ring_empty(int cpu, struct hpl_ring *ring)
 		news = HPL_SPOT_FRESH;
 		if (hm->owner < HPL_OWNERS)
 			news = hpl_sketch_count(&hpl_sketch, hm->owner, s.addr);
-		if (news & HPL_SPOT_HOT)
+		/* To look a page up costs more than all else that is done here. */
+		if (news & HPL_SPOT_HOT &&
+		    hpl_range_fast(r) < hpl_range_resident(r))
 			hpl_plan_spot(hm->owner, s.addr);
 		hpl_range_event(r, s.addr, news & HPL_SPOT_FRESH);
 		used++;
