@@ -97,7 +97,8 @@ def test_vm_gets_its_part(gups):
     assert not vm.error
     fast, slow = multivm.kept_mib(multivm.dataclasses.asdict(vm))
     assert (fast, slow) == (FAST_MIB / 4, SLOW_MIB / 4)
-    assert 0 < vm.fast["before"] < 0.5 and vm.hot["before"] == 0
+    # The kernel has the rest of 128 MiB, and of the buffer its head lies there.
+    assert 0.4 < vm.fast["before"] < 0.8 and vm.hot["before"] == 0
     # The hot set is slow: most misses are.
     assert vm.misses[1] > vm.misses[0] > 0
 
