@@ -94,7 +94,8 @@ def test_method_sees_in_a_guest(gups, name):
     method, = (m for m in tracking.METHODS if m.name == name)
     seen = tracking.measure(method, rounds=6)
     assert seen.samples > 1000 and seen.linux.startswith("6.12")
-    assert seen.recall > 0.15 and seen.correlation > 0.1
+    # By chance 0.1 and 0, with a standard deviation of 0.005 each.
+    assert seen.recall > 0.13 and seen.correlation > 0.05
 
 
 def test_hint_faults_are_seen_in_a_guest(gups):
