@@ -533,13 +533,6 @@ static void epoch(void)
 		mms_forget();
 }
 
-static int source_start(void)
-{
-	/* There may be other nodes than before. */
-	hpl_read_gap();
-	return hpl_source_start(hpl_choice);
-}
-
 static int hpl_main(void *data)
 {
 	set_freezable();
@@ -552,7 +545,7 @@ static int hpl_main(void *data)
 		if (!hpl_have_tiers()) {
 			mms_forget();
 			hpl_source_stop();
-		} else if (hpl_source || !source_start()) {
+		} else if (hpl_source || !hpl_source_start(hpl_choice)) {
 			epoch();
 			continue;
 		}
@@ -573,7 +566,7 @@ static int hpl_start(void)
 	err = hpl_plan_start();
 	if (err)
 		goto err_looks;
-	err = source_start();
+	err = hpl_source_start(hpl_choice);
 	if (err)
 		goto err_plan;
 	err = hpl_migrate_start();
