@@ -230,7 +230,6 @@ def curves(rows: List[Row], metric: str, label: str, dashed: str = "",
     """A plot for each workload, a line for each policy.
 
     dashed: another metric, of HPlacement only: the best static placement's.
-    since: what time 0 is.
     """
     out = []
     for load in unique(r["workload"] for r in rows if r["metric"] == metric):

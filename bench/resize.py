@@ -340,13 +340,11 @@ class Bench:
 
     def sizes(self) -> None:
         """What the guest has of each node, while one shrinks and grows again."""
-        self.vm.sh("memtool sizes > /tmp/sizes &\necho $! > /tmp/pid\n"
-                   "while [ ! -s /tmp/sizes ]; do "
-                   "kill -0 $(cat /tmp/pid) || exit 1; sleep 0.1; done")
+        self.background("sizes", "memtool sizes")
         self.resize(self.size)
         self.resize(0)
         self.rows += size_rows(self.vm.sh(
-            "kill $(cat /tmp/pid); cat /tmp/sizes"))
+            "kill $(cat /tmp/sizes.pid); cat /tmp/sizes"))
 
     def swap(self) -> None:
         """Both nodes change together: how low is the sum?"""

@@ -115,6 +115,15 @@ typedef struct Attempt {
     uint64_t written, read;
 } Attempt;
 
+/* Write each of @nr registers; @commands say what became of it. */
+static void write_all(Command *commands, const Attempt *attempts, int nr)
+{
+    for (int i = 0; i < nr; i++) {
+        commands[i] = (Command) { WRITE, attempts[i].msr, attempts[i].written };
+    }
+    run(CPU ",pmu=on", commands);
+}
+
 /* What a write leaves, and that it does not fault */
 static void test_written(void)
 {
@@ -135,10 +144,7 @@ static void test_written(void)
     };
     Command commands[MAX_COMMANDS] = { 0 };
 
-    for (int i = 0; i < ARRAY_SIZE(attempts); i++) {
-        commands[i] = (Command) { WRITE, attempts[i].msr, attempts[i].written };
-    }
-    run(CPU ",pmu=on", commands);
+    write_all(commands, attempts, ARRAY_SIZE(attempts));
     for (int i = 0; i < ARRAY_SIZE(attempts); i++) {
         g_test_message("0x%x", attempts[i].msr);
         g_assert_cmphex(commands[i].what, ==, WRITE);
@@ -167,10 +173,7 @@ static void test_refused(void)
     };
     Command commands[MAX_COMMANDS] = { 0 };
 
-    for (int i = 0; i < ARRAY_SIZE(attempts); i++) {
-        commands[i] = (Command) { WRITE, attempts[i].msr, attempts[i].written };
-    }
-    run(CPU ",pmu=on", commands);
+    write_all(commands, attempts, ARRAY_SIZE(attempts));
     for (int i = 0; i < ARRAY_SIZE(attempts); i++) {
         g_test_message("0x%x", attempts[i].msr);
         g_assert_cmphex(commands[i].what, ==, FAULTED);
