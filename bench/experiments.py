@@ -364,7 +364,7 @@ RATIO_MIB = 1024
 RATIOS = (1, 2, 4, 8, 16)             # of the buffer to the fast tier
 RATIO_ROUNDS = 24
 # A little less than the smallest fast tier. Of a tenth, each page has 140 accesses
-# a second; HPlacement exchanges pages from 106 on (HPL_GAP_NS, HPL_PAGE_NS).
+# a second; HPlacement exchanges pages from 52 on (HMAT, HPL_PAGE_NS).
 RATIO_HOT_SHARE = 0.05
 
 

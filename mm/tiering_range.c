@@ -533,6 +533,13 @@ static void epoch(void)
 		mms_forget();
 }
 
+static int source_start(void)
+{
+	/* There may be other nodes than before. */
+	hpl_read_gap();
+	return hpl_source_start(hpl_choice);
+}
+
 static int hpl_main(void *data)
 {
 	set_freezable();
@@ -545,7 +552,7 @@ static int hpl_main(void *data)
 		if (!hpl_have_tiers()) {
 			mms_forget();
 			hpl_source_stop();
-		} else if (hpl_source || !hpl_source_start(hpl_choice)) {
+		} else if (hpl_source || !source_start()) {
 			epoch();
 			continue;
 		}
@@ -566,7 +573,7 @@ static int hpl_start(void)
 	err = hpl_plan_start();
 	if (err)
 		goto err_looks;
-	err = hpl_source_start(hpl_choice);
+	err = source_start();
 	if (err)
 		goto err_plan;
 	err = hpl_migrate_start();

@@ -39,7 +39,16 @@
  * while single hot pages are found, of which each has few samples.
  */
 #define HPL_PERIOD_SHIFT_MAX	8
-#define HPL_PERIOD_SHIFT_DENSE	(-2)
+#define HPL_PERIOD_SHIFT_DENSE	(-3)
+
+/*
+ * What an access to a slow page takes longer than one to a fast page, in ns, where
+ * nothing is known of it: 122 - 69 for CXL, the smallest gap among the tiers of today
+ * (PMEM: 177 - 69).
+ */
+#define HPL_GAP_NS		53
+/* More is taken for a mistake of the firmware's. */
+#define HPL_GAP_NS_MAX		2000
 
 /* No split makes a smaller range: below, one sample decides too much. */
 #define HPL_MIN_RANGE_PAGES	16UL
@@ -83,6 +92,7 @@ struct hpl_counts {
  * @failures: moves in a row that found nothing to move
  * @exposed: for HPL_EVENTS, how long accesses to it have been sampled, in
  *	1/HPL_SAMPLE_ONE ms at one of HPL_PERIOD accesses; fades as counts do
+ * @fresh: of HPL_EVENTS, how many were of pages not sampled lately; fade as counts do
  * @news: of HPL_EVENTS, how many have come since hpl_tree_hasten(), before that
  *	since the call before, and so on; fade as counts do
  * @sub: evidence about each quarter, in the order of addresses
@@ -94,6 +104,7 @@ struct hpl_range {
 	unsigned int age;
 	unsigned int failures;
 	u32 exposed;
+	u32 fresh;
 	u32 news[HPL_NR_NEWS];
 	struct hpl_counts sub[HPL_NR_SUBS];
 };
@@ -151,7 +162,7 @@ unsigned int hpl_spans_coalesce(struct hpl_span *spans, unsigned int nr,
 				unsigned int max);
 void hpl_range_count(struct hpl_range *r, unsigned long addr, bool seen,
 		     bool hit, bool fast);
-void hpl_range_event(struct hpl_range *r, unsigned long addr);
+void hpl_range_event(struct hpl_range *r, unsigned long addr, bool fresh);
 struct hpl_counts hpl_range_sum(const struct hpl_range *r);
 void hpl_range_moved(struct hpl_range *r, unsigned long nr_pages, bool fast);
 void hpl_tree_expose(struct hpl_tree *tree, u32 exposed);
@@ -168,95 +179,119 @@ unsigned long hpl_range_resident(const struct hpl_range *r);
 unsigned long hpl_range_fast(const struct hpl_range *r);
 
 /*
- * Length of a window: in two of them, pages that deserve a place on the fast tier
- * have some samples at the default period, and others next to none.
+ * The table of samples by page is gone through in that time, and a sample forgotten
+ * after eight times as long, on average: then pages that deserve a place on the fast
+ * tier have some samples at the default period, and others next to none.
  */
-#define HPL_SPOT_WINDOW_MS	3000
+#define HPL_SPOT_PASS_MS	750
 
 /* Address spaces whose pages are told apart. */
 #define HPL_OWNERS		4096U
 
-/* Numbers of samples told apart, and one that no page has. */
+/*
+ * Numbers of samples told apart, of which the last stands for more as well; the most of
+ * which it can be told how hot pages are; and one that no page has.
+ */
 #define HPL_SPOT_COUNTS		8
+#define HPL_SPOT_JUDGED		(HPL_SPOT_COUNTS - 3U)
 #define HPL_SPOT_NEVER		UINT_MAX
 
+/* What hpl_sketch_count() says of a page. */
+#define HPL_SPOT_FRESH		BIT(0)
+#define HPL_SPOT_HOT		BIT(1)
+
 /**
- * struct hpl_spot - a page in the table of those sampled lately
- * @page: its address in pages: users have 56 bits of address at most
- * @owner: whose, see struct hpl_mm
- * @counts: samples in the current window, in HPL_SPOT_NOW; those in the window
- *	before, HPL_SPOT_BEFORE_SHIFT higher; if both are 0, there is no page; and
- *	HPL_SPOT_TRIED if promotion has been tried in this window. One byte, as all
- *	of it changes at once for the eight pages that share a cache line.
+ * enum hpl_spot_state - what has been tried with a page that was sampled lately
+ * @HPL_SPOT_NEW: nothing
+ * @HPL_SPOT_TRIED: it is fast, or cannot become so
+ * @HPL_SPOT_PROMOTED: it has been promoted alone since the last pass
+ * @HPL_SPOT_PROMOTED_BEFORE: since the one before that
  */
-struct hpl_spot {
-	u64 page:44;
-	u64 owner:12;
-	u64 counts:8;
+enum hpl_spot_state {
+	HPL_SPOT_NEW,
+	HPL_SPOT_TRIED,
+	HPL_SPOT_PROMOTED,
+	HPL_SPOT_PROMOTED_BEFORE,
 };
 
-#define HPL_SPOT_NOW		0x07U
-#define HPL_SPOT_BEFORE_SHIFT	3
-#define HPL_SPOT_TRIED		0x40U
+/**
+ * struct hpl_spot - a page to be moved alone
+ * @addr: its address
+ * @owner: whose, see struct hpl_mm
+ */
+struct hpl_spot {
+	unsigned long addr;
+	unsigned int owner;
+};
 
-static inline unsigned int hpl_spot_now(const struct hpl_spot *s)
-{
-	return s->counts & HPL_SPOT_NOW;
-}
+/* Of 16 bytes. */
+#define HPL_BUCKET_SPOTS	8
 
-static inline unsigned int hpl_spot_before(const struct hpl_spot *s)
-{
-	return s->counts >> HPL_SPOT_BEFORE_SHIFT & HPL_SPOT_NOW;
-}
-
-static inline unsigned long hpl_spot_addr(const struct hpl_spot *s)
-{
-	/* A bit-field's own type would lose the upper bits. */
-	return (u64)s->page << PAGE_SHIFT;
-}
+/**
+ * union hpl_bucket - a part of the table of pages sampled lately
+ * @spots: the pages that are there, see mm/tiering_range_sketch.c
+ * @words: all of them at once
+ */
+union hpl_bucket {
+	u16 spots[HPL_BUCKET_SPOTS];
+	u64 words[HPL_BUCKET_SPOTS / 4];
+};
 
 /**
  * struct hpl_sketch - counts of samples by page
- * @spots: @nr of them, in buckets
- * @windows: in which each bucket was up to date
- * @nr: a power of 2
- * @shift: of a 64-bit hash, to get the number of a bucket
- * @cursor: next spot to be passed
+ * @buckets: the table
+ * @nr: number of @buckets
+ * @cursor: next one to be passed
+ * @found: pages passed that have 0, 1, ... samples
+ * @nr_lost: pages that gave way to others in this pass, for want of room
+ * @random: state of a random number generator
  * @least: as many samples make a page hot
- * @rich: many hot pages were found on slow nodes lately
- * @window: number of the current one
- * @age_ms: since it began
- * @exposed: how long accesses have been sampled in it, see struct hpl_range
- * @exposed_before: in the one before
+ * @heat: how hot pages with @least samples are, as the policy has it
+ * @raised: how much @least is above what counts say, as promoted pages were not hot
+ * @hold: passes until @raised is lowered
+ * @patience: the next @hold
+ * @settling: passes until no page is on probation that was promoted before @raised
+ * @nr_promoted: spots on probation: promoted in this pass or the one before
+ * @promoted_hits: samples of these since then; fade as samples do
+ * @promoted_exposed: exposure of these, all together; fades as samples do
+ * @exposed: how long accesses have been sampled, see struct hpl_range; fades as
+ *	samples do
  *
  * Not locked: see &struct hpl_mm for those of the core.
  */
 struct hpl_sketch {
-	struct hpl_spot *spots;
-	u8 *windows;
+	union hpl_bucket *buckets;
 	unsigned long nr;
-	unsigned int shift;
 	unsigned long cursor;
+	unsigned long found[HPL_SPOT_COUNTS];
+	unsigned long nr_lost;
+	u64 random;
 	unsigned int least;
-	bool rich;
-	u8 window;
-	unsigned int age_ms;
+	u64 heat;
+	unsigned int raised;
+	unsigned int hold;
+	unsigned int patience;
+	unsigned int settling;
+	unsigned long nr_promoted;
+	u64 promoted_hits;
+	u64 promoted_exposed;
 	u32 exposed;
-	u32 exposed_before;
 };
 
 int hpl_sketch_init(struct hpl_sketch *sk, unsigned long nr_pages);
 void hpl_sketch_destroy(struct hpl_sketch *sk);
-void hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
-		      unsigned long addr);
+unsigned int hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
+			      unsigned long addr);
 bool hpl_sketch_seen(const struct hpl_sketch *sk, unsigned int owner,
 		     unsigned long addr);
-void hpl_sketch_expose(struct hpl_sketch *sk, u32 exposed, unsigned int dt_ms);
-unsigned int hpl_sketch_next(struct hpl_sketch *sk, struct hpl_spot **spot);
-void hpl_sketch_expect(const struct hpl_sketch *sk, const struct hpl_range *r,
-		       u64 *expected);
-void hpl_sketch_judge(struct hpl_sketch *sk, const unsigned long *found,
-		      const u64 *expected);
+bool hpl_sketch_mark(struct hpl_sketch *sk, unsigned int owner,
+		     unsigned long addr, enum hpl_spot_state from,
+		     enum hpl_spot_state to);
+void hpl_sketch_expose(struct hpl_sketch *sk, u32 exposed);
+bool hpl_sketch_pass(struct hpl_sketch *sk, unsigned long nr);
+void hpl_sketch_begin(struct hpl_sketch *sk);
+struct hpl_heat hpl_sketch_heat(const struct hpl_sketch *sk, unsigned int k);
+struct hpl_heat hpl_sketch_heat_promoted(const struct hpl_sketch *sk);
 
 /**
  * struct hpl_candidate - a range as the policy sees it, and its verdict
@@ -265,6 +300,7 @@ void hpl_sketch_judge(struct hpl_sketch *sk, const unsigned long *found,
  * @end: first byte after it
  * @counts: evidence about the whole range
  * @exposed: as in struct hpl_range
+ * @fresh: as in struct hpl_range
  * @heat: how the policy ranks it
  * @nr_slow: resident pages on slow nodes
  * @nr_fast: resident pages on fast nodes
@@ -277,6 +313,7 @@ struct hpl_candidate {
 	unsigned long end;
 	struct hpl_counts counts;
 	u32 exposed;
+	u32 fresh;
 	u64 heat;
 	unsigned long nr_slow;
 	unsigned long nr_fast;
@@ -293,6 +330,7 @@ struct hpl_candidate {
  * @evidence: what the hits are
  * @interval_us: for HPL_BITS, the sampling interval, as measured
  * @page_ns: CPU time that moving one page costs, as measured
+ * @gap_ns: what an access to a slow page takes longer than one to a fast page
  */
 struct hpl_costs {
 	unsigned long nr_free;
@@ -302,6 +340,7 @@ struct hpl_costs {
 	enum hpl_evidence evidence;
 	unsigned int interval_us;
 	unsigned int page_ns;
+	unsigned int gap_ns;
 };
 
 bool hpl_policy_ready(const struct hpl_range *r);
@@ -310,6 +349,8 @@ struct hpl_candidate hpl_policy_candidate(const struct hpl_range *r,
 unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			      struct hpl_candidate *alone,
 			      const struct hpl_costs *costs);
+void hpl_policy_judge(struct hpl_sketch *sk, const struct hpl_candidate *c,
+		      unsigned int nr, const struct hpl_costs *costs);
 void hpl_policy_rank_coldest(struct hpl_candidate *c, unsigned int nr);
 bool hpl_policy_has_fast(const struct hpl_candidate *c);
 unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns,
@@ -494,9 +535,12 @@ struct hpl_plan {
 
 /* Of all processes; the main thread's, and read by others while it waits. */
 extern struct hpl_sketch hpl_sketch;
+/* Many pages were promoted alone lately: they are worth more samples. */
+extern bool hpl_spots_rich;
 
 int hpl_plan_start(void);
 void hpl_plan_stop(void);
+void hpl_plan_spot(unsigned int owner, unsigned long addr);
 unsigned int hpl_page_ns(void);
 void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 	      const struct hpl_epoch *e, enum hpl_evidence evidence, bool quiet);
@@ -513,6 +557,8 @@ unsigned long hpl_node_short(int nid);
 unsigned long hpl_fast_free(void);
 unsigned long hpl_fast_short(void);
 bool hpl_have_tiers(void);
+void hpl_read_gap(void);
+unsigned int hpl_gap_ns(void);
 
 /**
  * enum hpl_choice - which source of samples is asked for

@@ -80,7 +80,6 @@ struct hpl_side {
 };
 
 static struct hpl_pair pairs[HPL_BATCH_PAIRS];
-static u8 bounce[PAGE_SIZE] __aligned(PAGE_SIZE);
 
 /* Begin with the next move of this direction; false if there is none. */
 static bool side_advance(struct hpl_side *s)
@@ -210,13 +209,18 @@ unlock:
 	folio_unlock(p->folio[0]);
 }
 
+/* Through registers, four words at a time: two thirds of three copies' instructions. */
 static void swap_contents(struct folio *a, struct folio *b)
 {
-	void *va = kmap_local_folio(a, 0), *vb = kmap_local_folio(b, 0);
+	u64 *va = kmap_local_folio(a, 0), *vb = kmap_local_folio(b, 0);
+	unsigned int i;
 
-	copy_page(bounce, va);
-	copy_page(va, vb);
-	copy_page(vb, bounce);
+	for (i = 0; i < PAGE_SIZE / sizeof(*va); i += 4) {
+		swap(va[i], vb[i]);
+		swap(va[i + 1], vb[i + 1]);
+		swap(va[i + 2], vb[i + 2]);
+		swap(va[i + 3], vb[i + 3]);
+	}
 	kunmap_local(vb);
 	kunmap_local(va);
 }

@@ -362,7 +362,7 @@ static void isolate_spots(struct hpl_batch *b, const struct hpl_move *move,
 	unsigned int i;
 
 	for (i = 0; i < move->nr_spots; i++) {
-		unsigned long addr = hpl_spot_addr(&move->spots[i]);
+		unsigned long addr = move->spots[i].addr;
 
 		if (addr < start || addr >= end)
 			continue;

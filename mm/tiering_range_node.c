@@ -4,12 +4,17 @@
  */
 #include <linux/math.h>
 #include <linux/memory-tiers.h>
+#include <linux/memory_hotplug.h>
 #include <linux/mm.h>
+#include <linux/node.h>
 #include <linux/nodemask.h>
 
 #include "tiering_range_internal.h"
 #include "tiering_range.h"
 #include "tiering_range_migrate.h"
+
+/* See hpl_gap_ns(). Of the main thread, and of who starts it. */
+static unsigned int gap_ns = HPL_GAP_NS;
 
 /*
  * Free pages of a zone above its high watermark, so that kswapd sleeps on, and
@@ -133,4 +138,53 @@ bool hpl_span_tiers(const nodemask_t *nodes)
 bool hpl_have_tiers(void)
 {
 	return hpl_span_tiers(&node_states[N_MEMORY]);
+}
+
+/*
+ * How long a read of a node takes from the nearest CPUs, in ns; 0 if that is not
+ * known.
+ */
+static unsigned int read_ns(int nid)
+{
+	struct access_coordinate c;
+
+	if (node_get_perf_attrs(nid, &c, ACCESS_COORDINATE_CPU))
+		return 0;
+	return c.read_latency;
+}
+
+/**
+ * hpl_read_gap - learn what an access to a slow page takes longer
+ *
+ * By what firmware says of the nodes: the least there is between any slow one and
+ * any fast one, as each of them may be what is moved between. If it says nothing of
+ * one of them, HPL_GAP_NS.
+ *
+ * Context: sleeps while memory is added or taken away.
+ */
+void hpl_read_gap(void)
+{
+	unsigned int fast = 0, slow = UINT_MAX, ns;
+	int nid;
+
+	get_online_mems();
+	for_each_node_state(nid, N_MEMORY) {
+		ns = read_ns(nid);
+		if (node_is_toptier(nid))
+			fast = max(fast, ns ?: UINT_MAX);
+		else
+			slow = min(slow, ns);
+	}
+	put_online_mems();
+	gap_ns = slow > fast ? min(slow - fast, HPL_GAP_NS_MAX) : HPL_GAP_NS;
+}
+
+/**
+ * hpl_gap_ns - what an access to a slow page takes longer than one to a fast page
+ *
+ * Return: ns.
+ */
+unsigned int hpl_gap_ns(void)
+{
+	return gap_ns;
 }

@@ -328,6 +328,7 @@ static unsigned int ring_empty(int cpu, struct hpl_ring *ring)
 	for (i = 0; i < nr; i++) {
 		struct hpl_sample s = hpl_ring_peek(ring, i);
 		struct hpl_range *r;
+		unsigned int news;
 
 		/* A CPU has many samples of a task in turn. */
 		if (s.mm != mm) {
@@ -339,9 +340,14 @@ static unsigned int ring_empty(int cpu, struct hpl_ring *ring)
 		r = hm ? hpl_tree_find(&hm->tree, s.addr) : NULL;
 		if (!r)
 			continue;
-		hpl_range_event(r, s.addr);
+		news = HPL_SPOT_FRESH;
 		if (hm->owner < HPL_OWNERS)
-			hpl_sketch_count(&hpl_sketch, hm->owner, s.addr);
+			news = hpl_sketch_count(&hpl_sketch, hm->owner, s.addr);
+		/* To look a page up costs more than all else that is done here. */
+		if (news & HPL_SPOT_HOT &&
+		    hpl_range_fast(r) < hpl_range_resident(r))
+			hpl_plan_spot(hm->owner, s.addr);
+		hpl_range_event(r, s.addr, news & HPL_SPOT_FRESH);
 		used++;
 	}
 	hpl_ring_drop(ring, nr);
@@ -467,7 +473,7 @@ static int drain(struct list_head *mms, struct hpl_epoch *epoch)
 			hpl_tree_expose(&hm->tree, exposed);
 		hm->fresh = false;
 	}
-	hpl_sketch_expose(&hpl_sketch, exposed, us / USEC_PER_MSEC);
+	hpl_sketch_expose(&hpl_sketch, exposed);
 	return err;
 }
 
@@ -494,7 +500,7 @@ static void pebs_adapt(const struct hpl_epoch *epoch, u64 spent_ns,
 	int cpu;
 
 	period_shift = hpl_policy_period(old,
-					 hpl_sketch.rich ?
+					 hpl_spots_rich ?
 						 HPL_PERIOD_SHIFT_DENSE : 0,
 					 epoch->record_ns, spent_ns,
 					 budget_ns);

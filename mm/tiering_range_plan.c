@@ -29,10 +29,10 @@
 /* Pages moved alone in an epoch: a thousand a second, by default, is some MiB. */
 #define HPL_SPOTS_MAX		256U
 
-/* The table of samples by page is gone through in that time: twice a window. */
-#define HPL_SCAN_US		(HPL_SPOT_WINDOW_MS / 2 * USEC_PER_MSEC)
+/* The table of samples by page is gone through in that time. */
+#define HPL_PASS_US		(HPL_SPOT_PASS_MS * USEC_PER_MSEC)
 
-/* So many hot pages on slow nodes in a pass are worth more samples. */
+/* So many pages promoted alone in a pass are worth more samples. */
 #define HPL_SPOTS_RICH		16
 
 /* Samples by page, of all processes. */
@@ -41,26 +41,11 @@ struct hpl_sketch hpl_sketch;
 /* CPU time to move a page, as measured. */
 static unsigned int page_ns;
 
-/*
- * Pages found so far, of this pass through the table, with 0, 1, ... samples; and
- * those that were hot and slow.
- */
-static unsigned long found[HPL_SPOT_COUNTS];
-static unsigned long nr_hot_slow;
-static u8 pass_window;
-
-/* Pages to be moved alone in this epoch, and those of them that will be. */
-static struct hpl_spot *hot_spots[HPL_SPOTS_MAX];
+/* Pages to be moved alone in this epoch, and how many were in this pass. */
 static struct hpl_spot spots[HPL_SPOTS_MAX];
-
-/* Begin to go through the table. */
-static void begin_pass(void)
-{
-	memset(found, 0, sizeof(found));
-	nr_hot_slow = 0;
-	pass_window = hpl_sketch.window;
-	hpl_sketch.cursor = 0;
-}
+static unsigned int nr_spots;
+static unsigned long nr_spots_pass;
+bool hpl_spots_rich;
 
 /**
  * hpl_plan_start - get ready to plan
@@ -72,7 +57,9 @@ int hpl_plan_start(void)
 	int err = hpl_sketch_init(&hpl_sketch, totalram_pages());
 
 	page_ns = HPL_PAGE_NS;
-	begin_pass();
+	nr_spots = 0;
+	nr_spots_pass = 0;
+	hpl_spots_rich = false;
 	return err;
 }
 
@@ -138,73 +125,66 @@ static void add_move(struct hpl_move *m, struct hpl_mm *hm,
 	atomic_long_set(&m->nr_left, promote ? c->nr_promote : c->nr_demote);
 }
 
-static bool has_slow(const struct hpl_range *r)
+/**
+ * hpl_plan_spot - a page was sampled so often that it may be hot alone
+ * @owner: whose
+ * @addr: its address
+ *
+ * Nothing happens if there are too many in an epoch: hot ones will come again.
+ */
+void hpl_plan_spot(unsigned int owner, unsigned long addr)
 {
-	return hpl_range_resident(r) > hpl_range_fast(r);
+	if (nr_spots < HPL_SPOTS_MAX)
+		spots[nr_spots++] = (struct hpl_spot){
+			.owner = owner,
+			.addr = addr & PAGE_MASK,
+		};
 }
 
-/* How many pages of slow memory have many samples by chance, and what follows. */
-static void judge_spots(struct list_head *mms)
-{
-	u64 expected[HPL_SPOT_COUNTS] = {};
-	struct hpl_range *r;
-	struct hpl_mm *hm;
-
-	list_for_each_entry(hm, mms, list)
-		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r))
-			if (has_slow(r))
-				hpl_sketch_expect(&hpl_sketch, r, expected);
-	hpl_sketch_judge(&hpl_sketch, found, expected);
-	hpl_sketch.rich = nr_hot_slow >= HPL_SPOTS_RICH;
-	begin_pass();
-}
-
-/* Whether a page may lie on a slow node, for all that is known. */
-static bool may_be_slow(const struct hpl_spot *s)
+/* Whether a page is to be promoted alone; asked once, for a while. */
+static bool spot_is_slow(const struct hpl_spot *s)
 {
 	struct hpl_mm *hm = hpl_mm_of(s->owner);
-	struct hpl_range *r;
 
-	r = hm ? hpl_tree_find(&hm->tree, hpl_spot_addr(s)) : NULL;
-	return r && has_slow(r);
+	return hpl_sketch_mark(&hpl_sketch, s->owner, s->addr, HPL_SPOT_NEW,
+			       HPL_SPOT_TRIED) &&
+	       hm && hpl_page_is_slow(hm, s->addr);
 }
 
-/* Whether a page does lie on a slow node; asked once in a window. */
-static bool is_slow(struct hpl_spot *s)
+/* Leave of the pages that may be hot alone those that are slow. */
+static void look_at_spots(void)
 {
-	bool slow = hpl_page_is_slow(hpl_mm_of(s->owner), hpl_spot_addr(s));
+	unsigned int i, n = 0;
 
-	if (!slow)
-		s->counts |= HPL_SPOT_TRIED;
-	nr_hot_slow += slow;
-	return slow;
+	for (i = 0; i < nr_spots; i++)
+		if (spot_is_slow(&spots[i]))
+			spots[n++] = spots[i];
+	nr_spots = n;
 }
 
-/* Look for pages that are hot alone; returns how many. */
-static unsigned int find_spots(struct list_head *mms, const struct hpl_epoch *e)
+/* Leave of these the first @nr; the others may come again. */
+static void take_spots(unsigned int nr)
 {
-	unsigned long n = min(div64_u64((u64)hpl_sketch.nr * e->length_us,
-					HPL_SCAN_US) + 1, (u64)hpl_sketch.nr);
-	unsigned int nr = 0, i, k;
-	struct hpl_spot *s;
-
-	/* Counts of pages are of as many windows in all of a pass. */
-	if (pass_window != hpl_sketch.window)
-		begin_pass();
-	while (n--) {
-		k = hpl_sketch_next(&hpl_sketch, &s);
-		if (k >= 2 && may_be_slow(s)) {
-			for (i = 2; i <= min(k, HPL_SPOT_COUNTS - 1U); i++)
-				found[i]++;
-			if (k >= hpl_sketch.least &&
-			    !(s->counts & HPL_SPOT_TRIED) &&
-			    nr < HPL_SPOTS_MAX && is_slow(s))
-				hot_spots[nr++] = s;
-		}
-		if (!hpl_sketch.cursor)
-			judge_spots(mms);
+	while (nr_spots > nr) {
+		nr_spots--;
+		hpl_sketch_mark(&hpl_sketch, spots[nr_spots].owner,
+				spots[nr_spots].addr, HPL_SPOT_TRIED,
+				HPL_SPOT_NEW);
 	}
-	return nr;
+}
+
+/* Go on with the table; at its end, see what makes pages hot. */
+static void pass_spots(const struct hpl_candidate *c, unsigned int nr,
+		       const struct hpl_epoch *e, const struct hpl_costs *costs)
+{
+	u64 n = div64_u64((u64)hpl_sketch.nr * e->length_us, HPL_PASS_US) + 1;
+
+	if (!hpl_sketch_pass(&hpl_sketch, n))
+		return;
+	hpl_policy_judge(&hpl_sketch, c, nr, costs);
+	hpl_sketch_begin(&hpl_sketch);
+	hpl_spots_rich = nr_spots_pass >= HPL_SPOTS_RICH;
+	nr_spots_pass = 0;
 }
 
 static int by_address(const void *pa, const void *pb)
@@ -213,18 +193,18 @@ static int by_address(const void *pa, const void *pb)
 
 	if (a->owner != b->owner)
 		return a->owner < b->owner ? -1 : 1;
-	return a->page < b->page ? -1 : a->page > b->page;
+	return a->addr < b->addr ? -1 : a->addr > b->addr;
 }
 
-/* Make moves of @nr pages that are hot alone, one for each process. */
-static unsigned int add_spots(struct hpl_move *moves, unsigned int nr)
+/* Make moves of the pages that are hot alone, one for each process. */
+static unsigned int add_spots(struct hpl_move *moves)
 {
-	unsigned int i, n = 0;
+	unsigned int nr = nr_spots, i, n = 0;
 
-	for (i = 0; i < nr; i++) {
-		hot_spots[i]->counts |= HPL_SPOT_TRIED;
-		spots[i] = *hot_spots[i];
-	}
+	for (i = 0; i < nr; i++)
+		hpl_sketch_mark(&hpl_sketch, spots[i].owner, spots[i].addr,
+				HPL_SPOT_TRIED, HPL_SPOT_PROMOTED);
+	nr_spots_pass += nr;
 	sort(spots, nr, sizeof(*spots), by_address, NULL);
 	for (i = 0; i < nr; i++) {
 		struct hpl_move *m = &moves[n];
@@ -232,11 +212,11 @@ static unsigned int add_spots(struct hpl_move *moves, unsigned int nr)
 		if (!i || spots[i].owner != spots[i - 1].owner)
 			*m = (struct hpl_move){
 				.hm = hpl_mm_of(spots[i].owner),
-				.start = hpl_spot_addr(&spots[i]),
+				.start = spots[i].addr,
 				.promote = true,
 				.spots = &spots[i],
 			};
-		m->end = hpl_spot_addr(&spots[i]) + PAGE_SIZE;
+		m->end = spots[i].addr + PAGE_SIZE;
 		m->nr_spots++;
 		atomic_long_inc(&m->nr_left);
 		if (i + 1 == nr || spots[i + 1].owner != spots[i].owner)
@@ -250,8 +230,7 @@ static unsigned int add_spots(struct hpl_move *moves, unsigned int nr)
  * if memory is short: the next epoch tries again.
  */
 static void make_moves(struct hpl_plan *plan, struct list_head *mms,
-		       const struct hpl_candidate *c, unsigned int nr,
-		       unsigned int nr_spots)
+		       const struct hpl_candidate *c, unsigned int nr)
 {
 	unsigned int i, n = nr_spots;
 	struct hpl_mm **by_number;
@@ -264,7 +243,7 @@ static void make_moves(struct hpl_plan *plan, struct list_head *mms,
 	plan->moves = kvcalloc(n, sizeof(*plan->moves), HPL_GFP);
 	if (!plan->moves)
 		goto out;
-	n = add_spots(plan->moves, nr_spots);
+	n = add_spots(plan->moves);
 	for (i = 0; i < nr; i++)
 		if (c[i].nr_promote)
 			add_move(&plan->moves[n++], by_number[c[i].owner],
@@ -294,8 +273,8 @@ void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 {
 	unsigned int ms = min(e->length_us / USEC_PER_MSEC, HPL_MIGRATE_MS_MAX);
 	struct hpl_candidate *c, alone = {
-		.counts.hit = hpl_sketch.least * HPL_SAMPLE_ONE,
-		.exposed = hpl_sketch.exposed + hpl_sketch.exposed_before,
+		.heat = hpl_sketch.heat,
+		.exposed = hpl_sketch.exposed,
 	};
 	unsigned long nr_short = hpl_fast_short();
 	struct hpl_costs costs = {
@@ -310,16 +289,20 @@ void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 		.evidence = evidence,
 		.interval_us = e->measured_us,
 		.page_ns = page_ns,
+		.gap_ns = hpl_gap_ns(),
 	};
 
 	*plan = (struct hpl_plan){};
-	if (evidence == HPL_EVENTS)
-		alone.nr_slow = find_spots(mms, e);
+	look_at_spots();
+	alone.nr_slow = nr_spots;
 	c = nr ? kvmalloc_array(nr, sizeof(*c), HPL_GFP) : NULL;
 	if (c) {
 		nr = candidates(c, mms, true);
 		plan->nr_promote = hpl_policy_plan(c, nr, &alone, &costs);
-		make_moves(plan, mms, c, nr, alone.nr_promote);
+		take_spots(alone.nr_promote);
+		make_moves(plan, mms, c, nr);
+		if (evidence == HPL_EVENTS)
+			pass_spots(c, nr, e, &costs);
 	}
 	kvfree(c);
 }
@@ -331,7 +314,7 @@ static unsigned long settle_spots(const struct hpl_move *m)
 	struct hpl_range *r;
 
 	for (i = 0; i < min_t(unsigned long, done, m->nr_spots); i++) {
-		r = hpl_tree_find(&m->hm->tree, hpl_spot_addr(&m->spots[i]));
+		r = hpl_tree_find(&m->hm->tree, m->spots[i].addr);
 		if (r)
 			hpl_range_moved(r, 1, true);
 	}
@@ -397,6 +380,7 @@ void hpl_plan_carry_out(struct hpl_plan *plan, unsigned long *nr_promoted,
 	}
 	learn_page_ns(spent_ns, *nr_promoted + *nr_demoted);
 	kvfree(plan->moves);
+	nr_spots = 0;
 }
 
 /* Demote up to @nr_pages of @c, which is sorted; returns pages demoted. */

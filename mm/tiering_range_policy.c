@@ -19,6 +19,16 @@
 #define HPL_MIN_AGE		1U
 #define HPL_MAX_FAILURES	6U
 
+/*
+ * If promoted pages turn out not to have been worth it, it takes one sample more to
+ * promote others for so many passes through the table of single pages: 12 s, and
+ * twice as many each time, up to 3 minutes. Those promoted before are known no more
+ * after two.
+ */
+#define HPL_SETTLING		2U
+#define HPL_PATIENCE_MIN	16U
+#define HPL_PATIENCE_MAX	256U
+
 /* Nor are pages worth free memory for fewer events than this. */
 #define HPL_PLAN_MIN_EVENTS	4
 
@@ -36,12 +46,6 @@
  */
 #define HPL_HORIZON_US		10000000ULL
 #define HPL_HORIZON_MS		10000ULL
-
-/*
- * What an access to a slow page costs more than one to a fast page: 122 - 69 ns
- * for CXL, the smallest gap among the tiers of today (PMEM: 177 - 69).
- */
-#define HPL_GAP_NS		53
 
 /* Gain must exceed cost by this factor, or estimates near each other thrash. */
 #define HPL_MARGIN		2
@@ -66,6 +70,9 @@
 #define HPL_ONE			BIT(16)
 #define HPL_LN_2		45426
 
+/* Of more samples of a page than 2, few have none. */
+#define HPL_REST_MAX		(2 * HPL_ONE)
+
 /*
  * Above this share accessed bits are saturated, and how often the pages are
  * accessed is not known: taken as -ln(1/32), 3.5 times an interval.
@@ -89,15 +96,49 @@ static struct hpl_heat heat_of(const struct hpl_candidate *c,
 	return (struct hpl_heat){ .hits = c->counts.hit, .looks = looks };
 }
 
-/* HPL_BITS: share of pages found accessed; HPL_EVENTS: events per page and ms. */
+/* Events per page and ms. */
+static u64 rate(struct hpl_heat h)
+{
+	unsigned int excess = h.hits >> 32 ? ilog2(h.hits) - 31 : 0;
+
+	h.hits >>= excess;
+	h.looks >>= excess;
+	return min(div64_u64(h.hits << HPL_RATE_SHIFT, max(h.looks, 1ULL)),
+		   HPL_RATE_MAX);
+}
+
+/* HPL_BITS: share of pages found accessed; HPL_EVENTS: their rate. */
 static u64 heat(const struct hpl_candidate *c, const struct hpl_costs *costs)
 {
 	struct hpl_heat h = heat_of(c, costs);
 
 	if (costs->evidence == HPL_EVENTS)
-		return min(div64_u64(h.hits << HPL_RATE_SHIFT, max(h.looks, 1ULL)),
-			   HPL_RATE_MAX);
+		return rate(h);
 	return div64_u64(h.hits << 16, max(h.looks, 1ULL));
+}
+
+/*
+ * At most, the heat of those pages of a range that have not been sampled lately,
+ * within @exposed. Each fresh sample was one of theirs. If all pages are alike, the
+ * share exp(-m) of them is among these, where m is the mean number of samples of a
+ * page; otherwise a larger one, and they are colder than this. The coldest of many
+ * ranges is less cold than it looks, hence 2 sigma.
+ */
+static u64 rest_heat(const struct hpl_candidate *c, u32 exposed,
+		     const struct hpl_costs *costs)
+{
+	struct hpl_heat h = heat_of(c, costs);
+	u64 all, m, exp, share;
+
+	h.hits += 2 * int_sqrt64(h.hits << HPL_SAMPLE_SHIFT);
+	all = rate(h);
+	m = (min(all >> 8, BIT_ULL(32)) * min_t(u32, exposed, BIT(26))) >> 16;
+	if (!c->counts.hit || m >= HPL_REST_MAX)
+		return all;
+	exp = HPL_ONE + m + (m * m >> 17) + div_u64(m * m * m >> 32, 6);
+	share = div64_u64((u64)min(c->fresh, c->counts.hit) << 16,
+			  c->counts.hit) * exp >> 16;
+	return share < HPL_ONE ? (all >> 8) * share >> 8 : all;
 }
 
 /* Hottest first; by address among equals, so that equal input moves equally. */
@@ -135,10 +176,10 @@ static u64 gain_ns(u64 h, u64 than, const struct hpl_costs *costs)
 	if (h <= than)
 		return 0;
 	if (costs->evidence == HPL_EVENTS)
-		return ((h - than) * HPL_HORIZON_MS * HPL_GAP_NS) >>
-		       (HPL_RATE_SHIFT - HPL_PERIOD_SHIFT);
+		return ((h - than) * HPL_HORIZON_MS >>
+			(HPL_RATE_SHIFT - HPL_PERIOD_SHIFT)) * costs->gap_ns;
 	return ((accesses(h) - accesses(than)) *
-		div_u64(HPL_HORIZON_US, costs->interval_us) * HPL_GAP_NS) >> 16;
+		div_u64(HPL_HORIZON_US, costs->interval_us) * costs->gap_ns) >> 16;
 }
 
 static bool evident(const struct hpl_candidate *c)
@@ -171,8 +212,8 @@ static bool worth_exchange(const struct hpl_candidate *hot,
 }
 
 /*
- * Have the coldest ranges give up to @most pages for @hot, as far as that pays; if
- * it is NULL, in any case. Returns how many.
+ * Have the coldest ranges give up to @most pages that have not been sampled lately
+ * for those of @hot, as far as that pays; if it is NULL, in any case. Returns how many.
  */
 static unsigned long make_room(struct hpl_candidate *c, unsigned int nr,
 			       unsigned long most,
@@ -183,7 +224,8 @@ static unsigned long make_room(struct hpl_candidate *c, unsigned int nr,
 	struct hpl_candidate *l;
 
 	for (l = c + nr; left && l-- > c; ) {
-		if (hot && gain_ns(hot->heat, l->heat, costs) <=
+		if (hot && gain_ns(hot->heat, rest_heat(l, hot->exposed, costs),
+				   costs) <=
 			   2ULL * HPL_MARGIN * costs->page_ns)
 			break;
 		if (!evident(l))
@@ -209,8 +251,6 @@ static unsigned long plan_alone(struct hpl_candidate *c, unsigned int nr,
 
 	if (!left)
 		return 0;
-	alone->counts.hit *= alone->nr_slow;
-	alone->heat = heat(alone, costs);
 	if (gain_ns(alone->heat, 0, costs) > (u64)HPL_MARGIN * costs->page_ns) {
 		alone->nr_promote = min(left, *free);
 		*free -= alone->nr_promote;
@@ -272,6 +312,7 @@ struct hpl_candidate hpl_policy_candidate(const struct hpl_range *r,
 		.end = r->end,
 		.counts = hpl_range_sum(r),
 		.exposed = r->exposed,
+		.fresh = r->fresh,
 		.nr_fast = fast,
 		.nr_slow = hpl_range_resident(r) - fast,
 	};
@@ -281,8 +322,8 @@ struct hpl_candidate hpl_policy_candidate(const struct hpl_range *r,
  * hpl_policy_plan - decide which ranges give and which get fast memory
  * @c: all ranges; verdicts filled in, and sorted by heat on return if there are any
  * @nr: number of @c
- * @alone: pages that are hot whatever their range is, each with as many hits as
- *	it has, or NULL; verdict filled in
+ * @alone: pages that are hot whatever their range is, with their heat and the
+ *	exposure of the table in which they were found, or NULL; verdict filled in
  * @costs: what is free and what moving costs
  *
  * Free fast memory is used first, then the hottest slow pages change places
@@ -340,6 +381,77 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			     min(costs->nr_wanted, costs->nr_budget)),
 		  NULL, costs);
 	return n;
+}
+
+/* The heat that a page must exceed to be promoted alone, if anything is fast. */
+static u64 coldest_rest(const struct hpl_candidate *c, unsigned int nr,
+			u32 exposed, const struct hpl_costs *costs)
+{
+	u64 coldest = HPL_RATE_MAX;
+	unsigned int i;
+
+	if (costs->nr_free)
+		return 0;
+	for (i = 0; i < nr; i++)
+		if (c[i].nr_fast && evident(&c[i]))
+			coldest = min(coldest, rest_heat(&c[i], exposed, costs));
+	return coldest;
+}
+
+/*
+ * If what was promoted alone was not worth it, more samples are asked for, and for how
+ * long. Others have the same number of samples as these had, but these were slow: hot
+ * ones may have become fast before.
+ */
+static void learn_from_promoted(struct hpl_sketch *sk, u64 coldest,
+				const struct hpl_costs *costs)
+{
+	u64 heat = rate(hpl_sketch_heat_promoted(sk));
+
+	sk->patience = clamp(sk->patience, HPL_PATIENCE_MIN, HPL_PATIENCE_MAX);
+	if (sk->settling) {
+		/* These were promoted with fewer samples. */
+		sk->settling--;
+		sk->promoted_hits = 0;
+		sk->promoted_exposed = 0;
+	}
+	if (sk->promoted_exposed &&
+	    gain_ns(heat, coldest, costs) < 2ULL * HPL_MARGIN * costs->page_ns) {
+		sk->raised = min(sk->raised + 1, HPL_SPOT_COUNTS - 1U);
+		sk->hold = sk->patience;
+		sk->patience *= 2;
+		sk->settling = HPL_SETTLING;
+	} else if (sk->hold && !--sk->hold) {
+		if (sk->raised) {
+			sk->raised--;
+			sk->hold = HPL_PATIENCE_MIN;
+		} else {
+			sk->patience = HPL_PATIENCE_MIN;
+		}
+	}
+}
+
+/**
+ * hpl_policy_judge - decide how many samples make a page worth to be promoted alone
+ * @sk: the table, at the end of a pass; the verdict is noted there
+ * @c: all ranges
+ * @nr: number of @c
+ * @costs: what is free and what moving costs
+ */
+void hpl_policy_judge(struct hpl_sketch *sk, const struct hpl_candidate *c,
+		      unsigned int nr, const struct hpl_costs *costs)
+{
+	u64 coldest = coldest_rest(c, nr, sk->exposed, costs);
+	unsigned int k;
+
+	learn_from_promoted(sk, coldest, costs);
+	for (k = 1; k <= HPL_SPOT_JUDGED; k++)
+		if (gain_ns(rate(hpl_sketch_heat(sk, k)), coldest, costs) >
+		    2ULL * HPL_MARGIN * costs->page_ns)
+			break;
+	k += sk->raised;
+	sk->least = k <= HPL_SPOT_JUDGED ? k : HPL_SPOT_NEVER;
+	sk->heat = rate(hpl_sketch_heat(sk, min(k, HPL_SPOT_JUDGED)));
 }
 
 /*
@@ -421,7 +533,10 @@ unsigned int hpl_policy_nr_samples(unsigned int nr, u64 spent_ns, u64 budget_ns)
 unsigned int hpl_policy_interval(unsigned int interval_us, u64 seen, u64 hit,
 				 unsigned int max_us, unsigned int page_ns)
 {
-	const struct hpl_costs costs = { .interval_us = 1 };
+	const struct hpl_costs costs = {
+		.interval_us = 1,
+		.gap_ns = HPL_GAP_NS,
+	};
 	u64 worth_us = div64_u64(gain_ns(HPL_ONE, 0, &costs),
 				 4ULL * HPL_MARGIN * max(page_ns, 1U));
 

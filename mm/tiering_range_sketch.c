@@ -3,13 +3,12 @@
  * HPlacement: pages that are hot alone
  *
  * Where a few hot pages lie scattered among many idle ones, no range is hot,
- * however it is split. A table of fixed size counts samples by page. Pages that
- * were sampled more often than chance would have it, among as many pages with as
- * many samples, are hot whatever their range is.
+ * however it is split. A table of fixed size counts samples by page. How hot pages
+ * are that have so many samples is told by how many pages have one more: so no
+ * assumption is made about how heat is spread.
  *
- * Time passes in windows. A page has a count of the current window and one of
- * that before, so counts are Poisson distributed, as they would not be if they
- * faded. Little known pages give way to new ones.
+ * Samples are forgotten one by one, each with the same chance. So the counts of
+ * equal pages stay Poisson distributed, as they would not if they were halved.
  *
  * Pure: no mm types, no locks, no I/O. The same file is built in userspace by
  * tools/testing/tiering_range/.
@@ -17,23 +16,33 @@
 #include "tiering_range_internal.h"
 #include "tiering_range.h"
 
-/* A cache line. */
-#define HPL_SKETCH_WAYS		8
+/*
+ * Pages of memory per page in the table, which takes 0.012% of memory. Of 1 GiB,
+ * 65536: some ten times the samples of one CPU that are remembered at the default
+ * period.
+ */
+#define HPL_SKETCH_PAGES	4
+#define HPL_SKETCH_NR_MIN	4096UL
 
 /*
- * Pages of memory per page in the table: 0.012% of memory. Of 1 GiB, 16384, twice
- * as many as two windows have samples of one CPU at the default period.
+ * A page in the table: 11 bits of a hash of its address and owner, which together
+ * with its place leave one of a thousand to be mistaken; the number of samples; and
+ * a state. All 0: none.
  */
-#define HPL_SKETCH_PAGES	16
-#define HPL_SKETCH_NR_MIN	1024UL
+#define HPL_SPOT_TAG_SHIFT	5
+#define HPL_SPOT_TAG		GENMASK(15, HPL_SPOT_TAG_SHIFT)
+#define HPL_SPOT_COUNT_SHIFT	2
+#define HPL_SPOT_COUNT		GENMASK(4, HPL_SPOT_COUNT_SHIFT)
+#define HPL_SPOT_ONE		BIT(HPL_SPOT_COUNT_SHIFT)
+#define HPL_SPOT_STATE		GENMASK(1, 0)
 
-/*
- * A count is trusted if twice as many pages have it as by chance would: if the
- * others are all alike, at most every second of them is hot by chance only. And
- * if there are as many pages more as chance alone makes of a few.
- */
-#define HPL_SPOT_ODDS		2
-#define HPL_SPOTS_MIN		8
+/* In a pass, one sample of so many is forgotten: a power of 2. */
+#define HPL_FORGET		8
+/* And one of so many tried pages may be tried again: others may have moved it. */
+#define HPL_RETRY		16
+
+/* Numbers of pages are trusted as far as they exceed this many sigma. */
+#define HPL_FOUND_SIGMA		3
 
 /**
  * hpl_sketch_init - make an empty table
@@ -45,19 +54,15 @@
 int hpl_sketch_init(struct hpl_sketch *sk, unsigned long nr_pages)
 {
 	unsigned long nr = max(nr_pages / HPL_SKETCH_PAGES, HPL_SKETCH_NR_MIN);
-	unsigned int order = ilog2(nr / HPL_SKETCH_WAYS);
 
 	*sk = (struct hpl_sketch){
-		.shift = 64 - order,
-		.nr = (unsigned long)HPL_SKETCH_WAYS << order,
+		.nr = nr / HPL_BUCKET_SPOTS,
 		.least = HPL_SPOT_NEVER,
+		/* Any number but 0 will do. */
+		.random = 1,
 	};
-	sk->spots = kvcalloc(sk->nr, sizeof(*sk->spots), HPL_GFP);
-	sk->windows = kvcalloc(1UL << order, sizeof(*sk->windows), HPL_GFP);
-	if (sk->spots && sk->windows)
-		return 0;
-	hpl_sketch_destroy(sk);
-	return -ENOMEM;
+	sk->buckets = kvcalloc(sk->nr, sizeof(*sk->buckets), HPL_GFP);
+	return sk->buckets ? 0 : -ENOMEM;
 }
 
 /**
@@ -66,49 +71,57 @@ int hpl_sketch_init(struct hpl_sketch *sk, unsigned long nr_pages)
  */
 void hpl_sketch_destroy(struct hpl_sketch *sk)
 {
-	kvfree(sk->spots);
-	kvfree(sk->windows);
-	sk->spots = NULL;
-	sk->windows = NULL;
+	kvfree(sk->buckets);
+	sk->buckets = NULL;
 }
 
-/* The number of the bucket in which the spot of @addr is. */
-static unsigned long bucket_of(const struct hpl_sketch *sk, unsigned int owner,
-			       unsigned long addr)
+/*
+ * Multiplicative hashing; the constant is 2^64 over the golden ratio. Its upper
+ * half tells the bucket, the bits below that the tag.
+ */
+static u64 hash(unsigned int owner, unsigned long addr)
 {
-	/* Multiplicative hashing; the constant is 2^64 over the golden ratio. */
-	u64 hash = ((u64)addr >> PAGE_SHIFT ^ (u64)owner << 44) *
-		   0x9e3779b97f4a7c15ULL;
-
-	return hash >> sk->shift;
+	return ((u64)addr >> PAGE_SHIFT ^ (u64)owner << 44) *
+	       0x9e3779b97f4a7c15ULL;
 }
 
-/* Windows that have begun since a bucket was brought up to date. */
-static unsigned int bucket_age(const struct hpl_sketch *sk, unsigned long nr)
+static u16 *bucket(const struct hpl_sketch *sk, u64 hash)
 {
-	return (u8)(sk->window - sk->windows[nr]);
+	return sk->buckets[(hash >> 32) * sk->nr >> 32].spots;
 }
 
-/* The spots of a bucket, brought up to date. */
-static struct hpl_spot *bucket(struct hpl_sketch *sk, unsigned long nr)
+/* A page in the bucket @b, or NULL. */
+static u16 *find(u16 *b, u64 hash)
 {
-	struct hpl_spot *b = &sk->spots[nr * HPL_SKETCH_WAYS];
-	unsigned int age = bucket_age(sk, nr), kept = 0, i;
+	u16 tag = hash >> 16 & HPL_SPOT_TAG;
+	unsigned int i;
 
-	if (!age)
-		return b;
-	if (age == 1)
-		kept = HPL_SPOT_NOW << HPL_SPOT_BEFORE_SHIFT;
-	for (i = 0; i < HPL_SKETCH_WAYS; i++)
-		b[i].counts = b[i].counts << HPL_SPOT_BEFORE_SHIFT & kept;
-	sk->windows[nr] = sk->window;
-	return b;
+	for (i = 0; i < HPL_BUCKET_SPOTS; i++)
+		if (!((b[i] ^ tag) & HPL_SPOT_TAG) && b[i] & ~HPL_SPOT_TAG)
+			return &b[i];
+	return NULL;
 }
 
-static bool is_at(const struct hpl_spot *spot, unsigned int owner,
-		  unsigned long addr)
+/* The page in the bucket @b of which least is known. */
+static u16 *lightest(u16 *b)
 {
-	return spot->page == addr >> PAGE_SHIFT && spot->owner == owner;
+	unsigned int i;
+	u16 *s = b;
+
+	for (i = 1; i < HPL_BUCKET_SPOTS && *s & ~HPL_SPOT_TAG; i++)
+		if ((b[i] & ~HPL_SPOT_TAG) < (*s & ~HPL_SPOT_TAG))
+			s = &b[i];
+	return s;
+}
+
+static unsigned int samples(u16 spot)
+{
+	return (spot & HPL_SPOT_COUNT) >> HPL_SPOT_COUNT_SHIFT;
+}
+
+static bool on_probation(u16 spot)
+{
+	return (spot & HPL_SPOT_STATE) >= HPL_SPOT_PROMOTED;
 }
 
 /**
@@ -116,33 +129,31 @@ static bool is_at(const struct hpl_spot *spot, unsigned int owner,
  * @sk: the table
  * @owner: whose, below HPL_OWNERS
  * @addr: the address
+ *
+ * Return: HPL_SPOT_FRESH if the page has not been sampled lately, and HPL_SPOT_HOT
+ * if it has enough samples to be promoted, and that has not been tried.
  */
-void hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
-		      unsigned long addr)
+unsigned int hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
+			      unsigned long addr)
 {
-	struct hpl_spot *b = bucket(sk, bucket_of(sk, owner, addr)), *s;
-	unsigned int i, weight, lightest = UINT_MAX;
+	u64 h = hash(owner, addr);
+	u16 *b = bucket(sk, h), *s = find(b, h);
 
-	for (i = 0; i < HPL_SKETCH_WAYS; i++) {
-		if (!is_at(&b[i], owner, addr))
-			continue;
-		if (hpl_spot_now(&b[i]) < HPL_SPOT_NOW)
-			b[i].counts++;
-		return;
+	if (!s) {
+		s = lightest(b);
+		sk->nr_promoted -= on_probation(*s);
+		sk->nr_lost += !!samples(*s);
+		*s = (h >> 16 & HPL_SPOT_TAG) | HPL_SPOT_ONE;
+		return sk->least <= 1 ? HPL_SPOT_FRESH | HPL_SPOT_HOT :
+					HPL_SPOT_FRESH;
 	}
-	/* Older samples weigh less; one of those is as good as none. */
-	for (i = 0; i < HPL_SKETCH_WAYS && lightest > 1; i++) {
-		weight = 2 * hpl_spot_now(&b[i]) + hpl_spot_before(&b[i]);
-		if (weight < lightest) {
-			lightest = weight;
-			s = &b[i];
-		}
+	if (samples(*s) < HPL_SPOT_COUNTS - 1)
+		*s += HPL_SPOT_ONE;
+	if (*s & HPL_SPOT_STATE) {
+		sk->promoted_hits += on_probation(*s);
+		return 0;
 	}
-	*s = (struct hpl_spot){
-		.owner = owner,
-		.page = addr >> PAGE_SHIFT,
-		.counts = 1,
-	};
+	return samples(*s) >= sk->least ? HPL_SPOT_HOT : 0;
 }
 
 /**
@@ -153,105 +164,171 @@ void hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
  *
  * Changes nothing: any number of threads may ask.
  *
- * Return: true if there is a sample of this window or the one before.
+ * Return: true if there is a sample that has not been forgotten.
  */
 bool hpl_sketch_seen(const struct hpl_sketch *sk, unsigned int owner,
 		     unsigned long addr)
 {
-	unsigned long nr = bucket_of(sk, owner, addr);
-	const struct hpl_spot *b = &sk->spots[nr * HPL_SKETCH_WAYS];
-	unsigned int age = bucket_age(sk, nr), i;
+	u64 h = hash(owner, addr);
 
-	for (i = 0; age < 2 && i < HPL_SKETCH_WAYS; i++)
-		if (is_at(&b[i], owner, addr))
-			return hpl_spot_now(&b[i]) ||
-			       (!age && hpl_spot_before(&b[i]));
-	return false;
+	return find(bucket(sk, h), h);
+}
+
+/**
+ * hpl_sketch_mark - note what has been tried with a page
+ * @sk: the table
+ * @owner: whose
+ * @addr: the address
+ * @from: nothing is noted unless this is what was noted last
+ * @to: what is
+ *
+ * Return: false if nothing is, or if the page is not there any more.
+ */
+bool hpl_sketch_mark(struct hpl_sketch *sk, unsigned int owner,
+		     unsigned long addr, enum hpl_spot_state from,
+		     enum hpl_spot_state to)
+{
+	u64 h = hash(owner, addr);
+	u16 *s = find(bucket(sk, h), h);
+
+	if (!s || (*s & HPL_SPOT_STATE) != from)
+		return false;
+	sk->nr_promoted -= on_probation(*s);
+	*s = (*s & ~HPL_SPOT_STATE) | to;
+	sk->nr_promoted += on_probation(*s);
+	return true;
 }
 
 /**
  * hpl_sketch_expose - time has passed
  * @sk: the table
  * @exposed: for how long accesses have been sampled, see struct hpl_range
- * @dt_ms: milliseconds
  */
-void hpl_sketch_expose(struct hpl_sketch *sk, u32 exposed, unsigned int dt_ms)
+void hpl_sketch_expose(struct hpl_sketch *sk, u32 exposed)
 {
-	sk->exposed += exposed;
-	sk->age_ms += dt_ms;
-	if (sk->age_ms < HPL_SPOT_WINDOW_MS)
-		return;
-	sk->exposed_before = sk->exposed;
-	sk->exposed = 0;
-	sk->age_ms = 0;
-	sk->window++;
+	sk->exposed = min((u64)sk->exposed + exposed, (u64)U32_MAX);
+	sk->promoted_exposed += (u64)sk->nr_promoted * exposed;
 }
 
-/**
- * hpl_sketch_next - go through the table, bit by bit
- * @sk: the table
- * @spot: the next page in it, on return
- *
- * Return: number of samples of the page in this window and the last, 0 if there
- * is no page at that place.
- */
-unsigned int hpl_sketch_next(struct hpl_sketch *sk, struct hpl_spot **spot)
+/* Marsaglia's xorshift. */
+static u64 next_random(struct hpl_sketch *sk)
 {
-	unsigned long i = sk->cursor++;
-	struct hpl_spot *b = bucket(sk, i / HPL_SKETCH_WAYS);
-
-	if (sk->cursor == sk->nr)
-		sk->cursor = 0;
-	*spot = &b[i % HPL_SKETCH_WAYS];
-	return hpl_spot_now(*spot) + hpl_spot_before(*spot);
+	sk->random ^= sk->random << 13;
+	sk->random ^= sk->random >> 7;
+	sk->random ^= sk->random << 17;
+	return sk->random;
 }
 
-/**
- * hpl_sketch_expect - how many pages of a range have many samples by chance
- * @sk: the table
- * @r: the range
- * @expected: numbers of pages with at least 0, 1, ... samples, to which those of
- *	this range are added, in 1/65536
- *
- * If all pages of the range are alike, the samples of a page are Poisson
- * distributed with mean m, and as many as k with a probability of less than
- * m^k / k!. That is close where it is small.
- */
-void hpl_sketch_expect(const struct hpl_sketch *sk, const struct hpl_range *r,
-		       u64 *expected)
+/* What is left of a page after a pass. */
+static u16 faded(struct hpl_sketch *sk, u16 spot)
 {
-	u64 nr = hpl_range_resident(r), hits = hpl_range_sum(r).hit, mean;
-	u64 exposed = (u64)sk->exposed + sk->exposed_before, share = BIT(16);
-	unsigned int k;
+	unsigned int n = samples(spot), state = spot & HPL_SPOT_STATE, i;
+	u64 random = next_random(sk);
 
-	if (!nr || !r->exposed)
-		return;
-	/* Samples of the range per page, of as long as the table knows. */
-	mean = min_t(u64, div64_u64((hits << 8) * exposed, nr * r->exposed),
-		     BIT(20));
-	for (k = 1; k < HPL_SPOT_COUNTS; k++) {
-		share = min_t(u64, div64_u64(share * mean, (u64)k << 16),
-			      BIT(16));
-		expected[k] += nr * share;
+	for (i = samples(spot); i; i--, random /= HPL_FORGET)
+		n -= !(random % HPL_FORGET);
+	switch (state) {
+	case HPL_SPOT_PROMOTED:
+		state = HPL_SPOT_PROMOTED_BEFORE;
+		break;
+	case HPL_SPOT_PROMOTED_BEFORE:
+		state = HPL_SPOT_TRIED;
+		sk->nr_promoted--;
+		break;
+	case HPL_SPOT_TRIED:
+		if (!(random % HPL_RETRY))
+			state = HPL_SPOT_NEW;
+		break;
 	}
+	/* What is on probation stays, or only those that were sampled would. */
+	if (!n && state < HPL_SPOT_PROMOTED)
+		return 0;
+	return (spot & HPL_SPOT_TAG) | n << HPL_SPOT_COUNT_SHIFT | state;
 }
 
 /**
- * hpl_sketch_judge - how many samples make a page hot
+ * hpl_sketch_pass - go through the table, bit by bit
  * @sk: the table
- * @found: numbers of pages found with at least 0, 1, ... samples
- * @expected: numbers to be expected by chance, see hpl_sketch_expect()
+ * @nr: how many buckets, at most
  *
- * One sample says nothing. The verdict stands until the next one.
+ * Pages are counted by their samples, some of which are then forgotten. All pages
+ * have been through the same when their turn comes.
+ *
+ * Return: true at the end, with the counts in @sk; a new pass is to be begun by
+ * hpl_sketch_begin().
  */
-void hpl_sketch_judge(struct hpl_sketch *sk, const unsigned long *found,
-		      const u64 *expected)
+bool hpl_sketch_pass(struct hpl_sketch *sk, unsigned long nr)
 {
-	unsigned int k;
+	for (; nr && sk->cursor < sk->nr; nr--, sk->cursor++) {
+		union hpl_bucket *b = &sk->buckets[sk->cursor];
+		unsigned int i;
 
-	for (k = 2; k < HPL_SPOT_COUNTS; k++)
-		if (found[k] >= HPL_SPOTS_MIN +
-				(HPL_SPOT_ODDS * expected[k] >> 16))
-			break;
-	sk->least = k < HPL_SPOT_COUNTS ? k : HPL_SPOT_NEVER;
+		/* Most are empty. */
+		if (!(b->words[0] | b->words[1]))
+			continue;
+		for (i = 0; i < HPL_BUCKET_SPOTS; i++) {
+			if (!b->spots[i])
+				continue;
+			sk->found[samples(b->spots[i])]++;
+			b->spots[i] = faded(sk, b->spots[i]);
+		}
+	}
+	return sk->cursor == sk->nr;
+}
+
+/**
+ * hpl_sketch_begin - begin with a new pass
+ * @sk: the table
+ */
+void hpl_sketch_begin(struct hpl_sketch *sk)
+{
+	sk->cursor = 0;
+	memset(sk->found, 0, sizeof(sk->found));
+	sk->nr_lost = 0;
+	sk->exposed -= sk->exposed / HPL_FORGET;
+	sk->promoted_hits -= sk->promoted_hits / HPL_FORGET;
+	sk->promoted_exposed -= sk->promoted_exposed / HPL_FORGET;
+}
+
+/**
+ * hpl_sketch_heat - how hot pages are that have so many samples
+ * @sk: the table, at the end of a pass
+ * @k: number of samples, at most HPL_SPOT_JUDGED
+ *
+ * If a page has its samples by a Poisson process of any rate, and rates are spread in
+ * any way, the mean rate of those with k samples is k + 1 times the number of pages
+ * with k + 1 samples over that with k (Robbins, "An empirical Bayes approach to
+ * statistics", 1956). Where all pages are alike, that is the same for each k.
+ *
+ * Return: the least that it is, for all that is known.
+ */
+struct hpl_heat hpl_sketch_heat(const struct hpl_sketch *sk, unsigned int k)
+{
+	u64 more = sk->found[k + 1];
+	/* Each may have had this number of samples, and would still have it. */
+	u64 lost = (u64)HPL_FORGET * sk->nr_lost;
+
+	more -= min(more, (u64)HPL_FOUND_SIGMA * int_sqrt64(more));
+	return (struct hpl_heat){
+		.hits = (k + 1) * more * HPL_SAMPLE_ONE,
+		.looks = (sk->found[k] + lost) * sk->exposed,
+	};
+}
+
+/**
+ * hpl_sketch_heat_promoted - how hot pages were found after they were promoted
+ * @sk: the table, at the end of a pass
+ *
+ * Return: the most that it is, for all that is known.
+ */
+struct hpl_heat hpl_sketch_heat_promoted(const struct hpl_sketch *sk)
+{
+	u64 hits = sk->promoted_hits;
+
+	/* The upper bound at 2 sigma; 4 for none is that at 98%. */
+	hits += 2 * int_sqrt64(hits) + 4;
+	return (struct hpl_heat){
+		.hits = hits * HPL_SAMPLE_ONE,
+		.looks = sk->promoted_exposed,
+	};
 }

@@ -339,6 +339,7 @@ static int tree_clip(struct hpl_tree *tree, const struct hpl_span *spans,
 			range_inherit(rest, r);
 			rest->age = r->age;
 			rest->exposed = r->exposed;
+			rest->fresh = r->fresh;
 			next = rest;
 		}
 		range_resize(r, max(r->start, spans[i].start),
@@ -477,10 +478,11 @@ void hpl_range_count(struct hpl_range *r, unsigned long addr, bool seen,
  * hpl_range_event - count one sampled access
  * @r: the range that covers @addr
  * @addr: what was accessed
+ * @fresh: its page has not been sampled lately
  *
  * The hits of the tree are HPL_EVENTS.
  */
-void hpl_range_event(struct hpl_range *r, unsigned long addr)
+void hpl_range_event(struct hpl_range *r, unsigned long addr, bool fresh)
 {
 	struct hpl_counts *c = sub_at(r, addr);
 
@@ -488,6 +490,7 @@ void hpl_range_event(struct hpl_range *r, unsigned long addr)
 		return;
 	c->hit += HPL_SAMPLE_ONE;
 	r->news[0] += HPL_SAMPLE_ONE;
+	r->fresh += fresh ? HPL_SAMPLE_ONE : 0;
 }
 
 /**
@@ -634,6 +637,7 @@ void hpl_tree_decay(struct hpl_tree *tree, unsigned int dt_ms)
 			r->sub[i].hit = faded(hit, dt_ms);
 		}
 		r->exposed = faded(r->exposed, dt_ms);
+		r->fresh = faded(r->fresh, dt_ms);
 		news_decay(r->news, dt_ms);
 		if (r->age < UINT_MAX)
 			r->age++;
@@ -691,12 +695,14 @@ static unsigned int split_point(const struct hpl_tree *tree,
 	return at;
 }
 
-/* Give @right, which has inherited from @r already, its share of the news. */
+/* Give @right, which has inherited from @r already, its share of what is new. */
 static void news_split(struct hpl_range *r, struct hpl_range *right)
 {
 	u64 all = max(hpl_range_sum(r).hit, 1U), own = hpl_range_sum(right).hit;
 	unsigned int i;
 
+	right->fresh = div64_u64(r->fresh * min(own, all), all);
+	r->fresh -= right->fresh;
 	for (i = 0; i < HPL_NR_NEWS; i++) {
 		right->news[i] = div64_u64(r->news[i] * min(own, all), all);
 		r->news[i] -= right->news[i];
@@ -812,6 +818,7 @@ unsigned int hpl_tree_merge(struct hpl_tree *tree)
 		}
 		trace_hpl_merge(tree->pid, r->start, next->start, next->end);
 		r->exposed = exposed_together(r, next);
+		r->fresh += next->fresh;
 		for (i = 0; i < HPL_NR_NEWS; i++)
 			r->news[i] += next->news[i];
 		r->end = next->end;

@@ -146,7 +146,7 @@ static void hpl_tree_splits_by_events(struct kunit *test)
 	feed(test, 0, 512, 64, 0);
 	hpl_tree_expose(tree, 500 * HPL_SAMPLE_ONE);
 	for (i = 0; i < 100; i++)
-		hpl_range_event(r, PAGES(i % 8 ? 384 + i : 3 * i));
+		hpl_range_event(r, PAGES(i % 8 ? 384 + i : 3 * i), true);
 	KUNIT_ASSERT_EQ(test, hpl_tree_split(tree), 1);
 	KUNIT_EXPECT_EQ(test, r->end, PAGES(384));
 	KUNIT_EXPECT_EQ(test, hpl_range_sum(r).hit, 13 * HPL_SAMPLE_ONE);
@@ -195,6 +195,7 @@ static void hpl_policy_exchanges_hottest_and_coldest(struct kunit *test)
 	};
 	const struct hpl_costs costs = {
 		.nr_budget = 700, .interval_us = 5000, .page_ns = 5000,
+		.gap_ns = HPL_GAP_NS,
 	};
 
 	KUNIT_EXPECT_EQ(test, hpl_policy_plan(c, 4, NULL, &costs), 700);
@@ -213,6 +214,7 @@ static void hpl_policy_leaves_equals_alone(struct kunit *test)
 	};
 	const struct hpl_costs costs = {
 		.nr_budget = 700, .interval_us = 5000, .page_ns = 5000,
+		.gap_ns = HPL_GAP_NS,
 	};
 
 	KUNIT_EXPECT_EQ(test, hpl_policy_plan(c, 2, NULL, &costs), 0);

@@ -141,7 +141,7 @@ static void do_count(struct hpl_tree *tree, unsigned int nr)
 		hpl_range_count(r, page << PAGE_SHIFT, seen, hit && !event,
 				seen && rnd_below(2));
 		if (hit && event)
-			hpl_range_event(r, page << PAGE_SHIFT);
+			hpl_range_event(r, page << PAGE_SHIFT, true);
 	}
 	hpl_tree_expose(tree, rnd_below(100) * HPL_SAMPLE_ONE);
 }

@@ -10,6 +10,7 @@ static const struct hpl_costs cheap = {
 	.nr_budget = 1000000,
 	.interval_us = 5000,
 	.page_ns = 5000,
+	.gap_ns = HPL_GAP_NS,
 };
 
 /* A range of 1000 resident pages with @hit accessed of @seen samples. */
@@ -90,7 +91,7 @@ static void policy_makes_up_for_what_is_short(void)
 static struct hpl_candidate alone(unsigned int nr, unsigned int hits)
 {
 	return (struct hpl_candidate){
-		.counts.hit = hits * HPL_SAMPLE_ONE,
+		.heat = ((u64)hits << 32) / 3000,
 		.exposed = 3000 * HPL_SAMPLE_ONE,
 		.nr_slow = nr,
 	};
@@ -128,6 +129,106 @@ static void policy_promotes_pages_alone(void)
 	costs.page_ns = 1000000;
 	EXPECT_EQ(hpl_policy_plan(c, 2, &hot, &costs), 0);
 	EXPECT_EQ(hot.nr_promote, 0);
+}
+
+/*
+ * A range with as many samples as the promoted pages would have without: only if
+ * few of its samples were fresh are the others of its pages colder.
+ */
+static void policy_demotes_what_was_not_sampled(void)
+{
+	struct hpl_costs costs = cheap;
+	struct hpl_candidate c, hot;
+
+	costs.evidence = HPL_EVENTS;
+	c = cand(0, 100, 1000, 1000);
+	c.exposed = 3000 * HPL_SAMPLE_ONE;
+	/* Of those with one sample each, 37% have none if they are alike. */
+	c.fresh = 368 * HPL_SAMPLE_ONE;
+	hot = alone(50, 1);
+	EXPECT_EQ(hpl_policy_plan(&c, 1, &hot, &costs), 0);
+	c.fresh = 90 * HPL_SAMPLE_ONE;
+	EXPECT_EQ(hpl_policy_plan(&c, 1, &hot, &costs), 50);
+	EXPECT_EQ(c.nr_demote, 50);
+}
+
+/* @nr pages, of which each @stride-th has @mean samples in @ms, others @rest. */
+static struct hpl_sketch sampled(unsigned int nr, unsigned int stride,
+				 double mean, double rest, unsigned int ms)
+{
+	struct hpl_sketch sk;
+	unsigned int i, n;
+
+	/* A page in each fourth place, or in nearly all: then some are lost. */
+	EXPECT_EQ(hpl_sketch_init(&sk, (mean > 2 ? 4 : 16) * nr), 0);
+	for (i = 0; i < nr; i++)
+		for (n = rnd_poisson(i % stride ? rest : mean); n; n--)
+			hpl_sketch_count(&sk, 1, (unsigned long)i << PAGE_SHIFT);
+	hpl_sketch_expose(&sk, ms * HPL_SAMPLE_ONE);
+	EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
+	return sk;
+}
+
+static void policy_judges_by_what_pays(void)
+{
+	struct hpl_candidate c = cand(0, 100, 0, 1000);
+	struct hpl_costs costs = cheap;
+	struct hpl_sketch sk;
+	unsigned int i;
+
+	costs.evidence = HPL_EVENTS;
+	c.exposed = 3000 * HPL_SAMPLE_ONE;
+	/* A tenth with 3 samples, others with a hundredth of that. */
+	sk = sampled(100000, 10, 2, 0.02, 2000);
+	costs.page_ns = 5000;
+	hpl_policy_judge(&sk, &c, 1, &costs);
+	EXPECT_EQ(sk.least, 1);
+	/* Three in 3 s are 4096 accesses a second, which pays for 2.2 ms in 10 s. */
+	costs.page_ns = 1000000;
+	hpl_policy_judge(&sk, &c, 1, &costs);
+	EXPECT_EQ(sk.least, HPL_SPOT_NEVER);
+	costs.page_ns = 400000;
+	costs.nr_free = 1;
+	hpl_policy_judge(&sk, &c, 1, &costs);
+	EXPECT_IN(sk.least, 2, 4);
+	costs = cheap;
+	costs.evidence = HPL_EVENTS;
+	/* What was promoted with one sample had none since: then with more. */
+	sk.promoted_exposed = 1000ULL * 3000 * HPL_SAMPLE_ONE;
+	for (i = 0; i < HPL_SPOT_COUNTS && sk.least != HPL_SPOT_NEVER; i++) {
+		sk.settling = 0;
+		sk.promoted_exposed = 1000ULL * 3000 * HPL_SAMPLE_ONE;
+		hpl_policy_judge(&sk, &c, 1, &costs);
+		EXPECT_EQ(sk.raised, i + 1);
+	}
+	/* Some time later it is tried again. */
+	sk.promoted_exposed = 0;
+	for (i = 0; i < 1000 && sk.least == HPL_SPOT_NEVER; i++)
+		hpl_policy_judge(&sk, &c, 1, &costs);
+	EXPECT_IN(i, 16, 300);
+	hpl_sketch_destroy(&sk);
+}
+
+/* Whatever their mean, of pages that are alike none deserves another's place. */
+static void policy_judges_equals_equal(void)
+{
+	static const double means[] = { 0.001, 0.01, 0.1, 0.3, 1, 3, 10 };
+	struct hpl_costs costs = cheap;
+	unsigned int i;
+
+	costs.evidence = HPL_EVENTS;
+	costs.page_ns = 0;
+	for (i = 0; i < ARRAY_SIZE(means); i++) {
+		struct hpl_sketch sk = sampled(100000, 1, means[i], 0, 3000);
+		struct hpl_candidate c = cand(0, 100, 0, 1000);
+
+		c.exposed = 3000 * HPL_SAMPLE_ONE;
+		c.counts.hit = 1000 * means[i] * HPL_SAMPLE_ONE;
+		c.fresh = 1000 * means[i] * exp(-means[i]) * HPL_SAMPLE_ONE;
+		hpl_policy_judge(&sk, &c, 1, &costs);
+		EXPECT_EQ(sk.least, HPL_SPOT_NEVER);
+		hpl_sketch_destroy(&sk);
+	}
 }
 
 static void policy_promotes_the_hottest_into_free_memory(void)
@@ -237,6 +338,7 @@ static void policy_keeps_its_promises(void)
 			.nr_budget = rnd_below(100000),
 			.interval_us = 1000 + rnd_below(100000),
 			.page_ns = rnd_below(400000),
+			.gap_ns = 1 + rnd_below(HPL_GAP_NS_MAX),
 		};
 
 		n = 1 + rnd_below(64);
@@ -337,6 +439,7 @@ static const struct hpl_costs cheap_events = {
 	.nr_budget = 1000000,
 	.evidence = HPL_EVENTS,
 	.page_ns = 5000,
+	.gap_ns = HPL_GAP_NS,
 };
 
 static void policy_exchanges_by_events(void)
@@ -411,6 +514,7 @@ static void policy_keeps_its_promises_by_events(void)
 			.nr_budget = rnd_below(100000),
 			.evidence = HPL_EVENTS,
 			.page_ns = rnd_below(400000),
+			.gap_ns = 1 + rnd_below(HPL_GAP_NS_MAX),
 		};
 
 		n = 1 + rnd_below(64);
@@ -540,6 +644,9 @@ const struct test policy_tests[] = {
 	TEST(policy_moves_only_what_pays),
 	TEST(policy_makes_up_for_what_is_short),
 	TEST(policy_promotes_pages_alone),
+	TEST(policy_demotes_what_was_not_sampled),
+	TEST(policy_judges_by_what_pays),
+	TEST(policy_judges_equals_equal),
 	TEST(policy_keeps_its_promises),
 	TEST(policy_compares_unequal_evidence),
 	TEST(policy_ranks_the_coldest_first),

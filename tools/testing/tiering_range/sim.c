@@ -74,6 +74,7 @@ void world_exit(void)
 		free(w.procs[i].sum);
 		hpl_tree_destroy(&w.procs[i].tree);
 	}
+	hpl_sketch_destroy(&w.sketch);
 }
 
 /* Blocks [@from, @to) of @p, in 1/1000 of its memory, are hot. */
@@ -152,7 +153,7 @@ static void sum_up(void)
 			p->sum[b + 1] = p->sum[b] + p->rate[b] * w.block_pages;
 		all += p->sum[p->nr_blocks];
 	}
-	all *= EPOCH_MS / 1000. / HPL_PERIOD;
+	all *= EPOCH_MS / 1000. / (HPL_PERIOD >> w.dense);
 	for (w.shift = 0; all > (double)NR_EVENTS * (1 << w.shift) &&
 	     w.shift < HPL_PERIOD_SHIFT_MAX; w.shift++)
 		;
@@ -208,7 +209,8 @@ u64 draw_events(struct proc *p)
 
 	if (w.stale)
 		sum_up();
-	mean = p->sum[p->nr_blocks] * EPOCH_MS / 1000 / (HPL_PERIOD << w.shift);
+	mean = p->sum[p->nr_blocks] * EPOCH_MS / 1000 /
+	       (HPL_PERIOD >> w.dense << w.shift);
 	return mean > 0 ? rnd_poisson(mean) : 0;
 }
 
@@ -219,8 +221,20 @@ unsigned long draw_address(const struct proc *p)
 	return p->base + ((b * w.block_pages + rnd_below(w.block_pages)) << PAGE_SHIFT);
 }
 
+/* What the table of single pages says of a sample. */
+static bool is_fresh(const struct proc *p, unsigned long addr)
+{
+	unsigned int owner = p - w.procs;
+	unsigned int news = hpl_sketch_count(&w.sketch, owner, addr);
+
+	if (news & HPL_SPOT_HOT && w.nr_spots < MAX_SPOTS)
+		w.spots[w.nr_spots++] = (struct hpl_spot){ addr, owner };
+	return news & HPL_SPOT_FRESH;
+}
+
 static void sample_events(struct proc *p)
 {
+	u32 exposed;
 	u64 n;
 
 	for (n = draw_events(p); n; n--) {
@@ -228,9 +242,12 @@ static void sample_events(struct proc *p)
 		struct hpl_range *r = hpl_tree_find(&p->tree, addr);
 
 		if (r)
-			hpl_range_event(r, addr);
+			hpl_range_event(r, addr, !w.alone || is_fresh(p, addr));
 	}
-	hpl_tree_expose(&p->tree, EPOCH_MS * HPL_SAMPLE_ONE >> w.shift);
+	exposed = EPOCH_MS * HPL_SAMPLE_ONE << w.dense >> w.shift;
+	if (w.alone && p == w.procs)
+		hpl_sketch_expose(&w.sketch, exposed);
+	hpl_tree_expose(&p->tree, exposed);
 	look(p);
 }
 
@@ -292,6 +309,7 @@ void world_init(unsigned long bytes)
 	w.budget = pages / 40 * EPOCH_MS / 1000;
 	w.interval_us = 5000;
 	w.finder = &trees;
+	EXPECT_EQ(hpl_sketch_init(&w.sketch, pages), 0);
 }
 
 /* Move @pages of [start, end) from a random place on, as far as there is room. */
@@ -307,6 +325,11 @@ static void move(const struct hpl_candidate *c, unsigned long pages, bool promot
 
 		if (p->fast[b] == promote || (promote && w.used == w.capacity))
 			continue;
+		/* Blocks are pages then. */
+		if (w.alone && !promote &&
+		    hpl_sketch_seen(&w.sketch, c->owner,
+				    p->base + (b << PAGE_SHIFT)))
+			continue;
 		p->fast[b] = promote;
 		done += w.block_pages;
 		w.used += promote ? 1 : -1;
@@ -315,6 +338,45 @@ static void move(const struct hpl_candidate *c, unsigned long pages, bool promot
 		w.nr_demoted += !promote;
 	}
 	w.finder->account(c, done, pages, promote);
+}
+
+/* Of the pages that may be hot alone, leave those that are slow. */
+static void look_at_spots(void)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < w.nr_spots; i++) {
+		struct hpl_spot s = w.spots[i];
+		struct proc *p = &w.procs[s.owner];
+
+		if (hpl_sketch_mark(&w.sketch, s.owner, s.addr, HPL_SPOT_NEW,
+				    HPL_SPOT_TRIED) && !p->fast[block_of(p, s.addr)])
+			w.spots[n++] = s;
+	}
+	w.nr_spots = n;
+}
+
+/* Promote @nr of them, for which there is room now, and go on with the table. */
+static void promote_spots(unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < w.nr_spots; i++) {
+		struct hpl_spot s = w.spots[i];
+		struct proc *p = &w.procs[s.owner];
+
+		hpl_sketch_mark(&w.sketch, s.owner, s.addr, HPL_SPOT_TRIED,
+				i < nr ? HPL_SPOT_PROMOTED : HPL_SPOT_NEW);
+		if (i >= nr || w.used == w.capacity)
+			continue;
+		p->fast[block_of(p, s.addr)] = true;
+		w.used++;
+		w.nr_alone++;
+		w.nr_promoted_hot += p->hot[block_of(p, s.addr)];
+		hpl_range_moved(hpl_tree_find(&p->tree, s.addr), 1, true);
+	}
+	w.nr_promoted += min(nr, w.nr_spots);
+	w.nr_spots = 0;
 }
 
 static void epoch(void)
@@ -326,7 +388,9 @@ static void epoch(void)
 		.evidence = evidence,
 		.interval_us = w.interval_us,
 		.page_ns = PAGE_NS,
+		.gap_ns = HPL_GAP_NS,
 	};
+	struct hpl_candidate alone = { .heat = w.sketch.heat };
 	u64 seen = 0, hit = 0, begin;
 	unsigned int i, nr;
 
@@ -334,14 +398,26 @@ static void epoch(void)
 		w.finder->sample(&w.procs[i], &seen, &hit);
 	begin = now_ns();
 	nr = w.finder->candidates(c);
-	hpl_policy_plan(c, nr, NULL, &costs);
+	if (w.alone) {
+		look_at_spots();
+		alone.nr_slow = w.nr_spots;
+		alone.exposed = w.sketch.exposed;
+	}
+	hpl_policy_plan(c, nr, &alone, &costs);
 	w.classify_ns = now_ns() - begin;
 	for (i = nr; i-- > 0; )
 		if (c[i].nr_demote)
 			move(&c[i], c[i].nr_demote, false);
+	if (w.alone)
+		promote_spots(alone.nr_promote);
 	for (i = 0; i < nr; i++)
 		if (c[i].nr_promote)
 			move(&c[i], c[i].nr_promote, true);
+	if (w.alone && hpl_sketch_pass(&w.sketch, w.sketch.nr * EPOCH_MS /
+				       HPL_SPOT_PASS_MS + 1)) {
+		hpl_policy_judge(&w.sketch, c, nr, &costs);
+		hpl_sketch_begin(&w.sketch);
+	}
 	w.interval_us = hpl_policy_interval(w.interval_us, seen, hit,
 					    EPOCH_MS * 1000 / 4, PAGE_NS);
 }
@@ -623,6 +699,127 @@ static void sim_zipf(void)
 	world_exit();
 }
 
+/* Share of all accesses that go to fast memory. */
+static double fast_share(void)
+{
+	const struct proc *p = &w.procs[0];
+	double fast = 0, all = 0;
+	unsigned long b;
+
+	for (b = 0; b < p->nr_blocks; b++) {
+		fast += p->fast[b] ? p->rate[b] : 0;
+		all += p->rate[b];
+	}
+	return fast / all;
+}
+
+static int by_rate(const void *pa, const void *pb)
+{
+	const float *a = pa, *b = pb;
+
+	return *a > *b ? -1 : *a < *b;
+}
+
+/* What that would be, were the hottest pages fast. */
+static double best_share(void)
+{
+	const struct proc *p = &w.procs[0];
+	float *rate = malloc(p->nr_blocks * sizeof(*rate));
+	double fast = 0, all = 0;
+	unsigned long b;
+
+	memcpy(rate, p->rate, p->nr_blocks * sizeof(*rate));
+	qsort(rate, p->nr_blocks, sizeof(*rate), by_rate);
+	for (b = 0; b < p->nr_blocks; b++) {
+		fast += b < w.capacity ? rate[b] : 0;
+		all += rate[b];
+	}
+	free(rate);
+	return fast / all;
+}
+
+/* 384 MiB of a GiB, half of which are fast. */
+static void alone_init(unsigned int dense)
+{
+	world_init(GIB);
+	w.alone = true;
+	w.capacity = 49152;
+	proc_add(98304, 0);
+	w.dense = dense;
+}
+
+/*
+ * Rates fall with the rank of a page, and ranks are anywhere: as in the emulated
+ * machine, with three million misses a second, of which pages of the first ranks have
+ * less than their share, as some of these are cached.
+ */
+static void alone_zipf(void)
+{
+	struct proc *p;
+	unsigned long b, to;
+	float rate;
+
+	evidence = HPL_EVENTS;
+	alone_init(3);
+	p = &w.procs[0];
+	for (b = 0; b < p->nr_blocks; b++) {
+		double accesses = 3.7e5 / (b + 1);
+
+		p->rate[b] = accesses * exp(-accesses / 12800);
+	}
+	for (b = p->nr_blocks - 1; b > 0; b--) {
+		to = rnd_below(b + 1);
+		rate = p->rate[b];
+		p->rate[b] = p->rate[to];
+		p->rate[to] = rate;
+	}
+	w.stale = true;
+	for (b = 0; b < 4; b++) {
+		run(20);
+		printf("# after %lu s: %.3f of %.3f, %lu moved alone, %u samples are enough\n",
+		       2 * b + 2, fast_share(), best_share(), w.nr_alone, w.sketch.least);
+	}
+	EXPECT_IN(fast_share() / best_share(), 0.8, 1);
+	run(170);
+	EXPECT_IN(fast_share() / best_share(), 0.85, 1);
+	evidence = HPL_BITS;
+	world_exit();
+}
+
+/* Where pages are alike, none is promoted alone, whatever chance does to them. */
+static void alone_uniform(void)
+{
+	evidence = HPL_EVENTS;
+	alone_init(3);
+	heat_up(&w.procs[0], 0, 1000, 40);
+	run(300);
+	EXPECT_EQ(w.nr_alone, 0);
+	EXPECT_IN(moved(), 0, 0.01);
+	evidence = HPL_BITS;
+	world_exit();
+}
+
+/*
+ * A tenth is hot, and found as a range. Of the others, those with a sample look as
+ * hot as the tenth's with one do, until it turns out that they are not.
+ */
+static void alone_hotset(void)
+{
+	evidence = HPL_EVENTS;
+	alone_init(0);
+	heat_up(&w.procs[0], 0, 1000, 35);
+	heat_up(&w.procs[0], 900, 1000, 350);
+	run(100);
+	EXPECT_IN(fast_share() / best_share(), 0.98, 1);
+	w.nr_alone = 0;
+	run(300);
+	/* At 30 us each, 0.3% of a CPU. */
+	EXPECT_IN(w.nr_alone, 0, 3000);
+	EXPECT_IN(fast_share() / best_share(), 0.98, 1);
+	evidence = HPL_BITS;
+	world_exit();
+}
+
 /* The same by counted events: sooner, and no less sure. */
 static void by_events(void (*test)(void))
 {
@@ -719,5 +916,8 @@ const struct test sim_tests[] = {
 	TEST(events_scattered_pages_are_left),
 	TEST(events_many_mappings),
 	TEST(events_zipf),
+	TEST(alone_zipf),
+	TEST(alone_uniform),
+	TEST(alone_hotset),
 	{}
 };

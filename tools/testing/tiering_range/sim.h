@@ -9,6 +9,8 @@
 
 #define EPOCH_MS	100
 #define MAX_PROCS	2
+/* As mm/tiering_range_plan.c has it. */
+#define MAX_SPOTS	256
 
 /**
  * struct proc - a simulated process
@@ -54,6 +56,7 @@ struct finder {
  * @budget: pages that an epoch may promote
  * @interval_us: the sampling interval
  * @shift: the sampling period, in binary orders above HPL_PERIOD
+ * @dense: below HPL_PERIOD, before that
  * @stale: rates have changed since sums were made
  * @nr_promoted: blocks promoted so far
  * @nr_promoted_hot: of these, hot ones
@@ -61,6 +64,11 @@ struct finder {
  * @max_ranges: most ranges that a tree has had
  * @finder: how heat is found
  * @classify_ns: what adapting trees and planning took in the last epoch
+ * @alone: pages are told apart by @sketch; blocks are of one page, by counted events
+ * @sketch: the table of single pages
+ * @spots: pages sampled in the last epoch that may be hot alone
+ * @nr_spots: number of @spots
+ * @nr_alone: pages promoted alone so far
  */
 struct world {
 	struct proc procs[MAX_PROCS];
@@ -71,6 +79,7 @@ struct world {
 	unsigned long budget;
 	unsigned int interval_us;
 	unsigned int shift;
+	unsigned int dense;
 	bool stale;
 	unsigned long nr_promoted;
 	unsigned long nr_promoted_hot;
@@ -78,6 +87,11 @@ struct world {
 	unsigned int max_ranges;
 	const struct finder *finder;
 	u64 classify_ns;
+	bool alone;
+	struct hpl_sketch sketch;
+	struct hpl_spot spots[MAX_SPOTS];
+	unsigned int nr_spots;
+	unsigned long nr_alone;
 };
 
 extern struct world w;

@@ -2,6 +2,8 @@
 /*
  * HPlacement: tests of the table of pages that are hot alone
  */
+#include <math.h>
+
 #include "test.h"
 
 #define NR_PAGES	98304UL		/* 384 MiB */
@@ -21,34 +23,34 @@ static unsigned long at(unsigned long page)
 	return BASE + (page << PAGE_SHIFT);
 }
 
-/* Number of samples of a page, by going through all of the table. */
+/* Number of samples of a page, by how many more make it hot. */
 static unsigned int samples_of(struct hpl_sketch *sk, unsigned long page)
 {
-	unsigned int n, found = 0;
-	unsigned long i;
+	struct hpl_sketch copy = *sk;
+	unsigned int n;
 
-	for (i = 0; i < sk->nr; i++) {
-		struct hpl_spot *s;
-
-		n = hpl_sketch_next(sk, &s);
-		if (n && hpl_spot_addr(s) == at(page))
-			found = n;
+	copy.buckets = malloc(sk->nr * sizeof(*sk->buckets));
+	memcpy(copy.buckets, sk->buckets, sk->nr * sizeof(*sk->buckets));
+	for (n = 0; n < HPL_SPOT_COUNTS; n++) {
+		copy.least = HPL_SPOT_COUNTS - 1;
+		if (hpl_sketch_count(&copy, MM, at(page)) & HPL_SPOT_HOT)
+			break;
 	}
-	EXPECT_EQ(sk->cursor, 0);
-	return found;
+	free(copy.buckets);
+	return HPL_SPOT_COUNTS - 2 - min(n, HPL_SPOT_COUNTS - 2U);
 }
 
 static void sketch_is_a_share_of_memory(void)
 {
-	static const unsigned long pages[] = { 1, 262144, 4194304, 1UL << 34 };
+	static const unsigned long pages[] = { 1, 262144, 4194303, 1UL << 34 };
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(pages); i++) {
 		struct hpl_sketch sk = make(pages[i]);
 
-		EXPECT(sk.nr * sizeof(*sk.spots) + sk.nr / 8 <=
-		       max(pages[i] * 4096 / 5000, 16384UL));
-		EXPECT_EQ(sk.nr & (sk.nr - 1), 0);
+		EXPECT(sk.nr * sizeof(*sk.buckets) <=
+		       max(pages[i] * 4096 / 8192, 8192UL));
+		EXPECT(sk.nr + 1 > pages[i] / 32);
 		hpl_sketch_count(&sk, MM, (1UL << 56) - PAGE_SIZE);
 		EXPECT(hpl_sketch_seen(&sk, MM, (1UL << 56) - PAGE_SIZE));
 		hpl_sketch_destroy(&sk);
@@ -69,40 +71,48 @@ static void sketch_counts_by_page_and_process(void)
 	struct hpl_sketch sk = make(NR_PAGES);
 	unsigned int i;
 
-	for (i = 0; i < 3; i++)
-		hpl_sketch_count(&sk, MM, at(7) + i);
-	hpl_sketch_count(&sk, MM + 1, at(8));
+	EXPECT_EQ(hpl_sketch_count(&sk, MM, at(7)), HPL_SPOT_FRESH);
+	for (i = 1; i < 3; i++)
+		EXPECT_EQ(hpl_sketch_count(&sk, MM, at(7) + i), 0);
+	EXPECT_EQ(hpl_sketch_count(&sk, MM + 1, at(8)), HPL_SPOT_FRESH);
 	EXPECT_EQ(samples_of(&sk, 7), 3);
-	EXPECT_EQ(samples_of(&sk, 8), 1);
+	EXPECT_EQ(samples_of(&sk, 8), 0);
 	EXPECT(hpl_sketch_seen(&sk, MM, at(7)));
 	EXPECT(!hpl_sketch_seen(&sk, MM, at(8)));
 	EXPECT(hpl_sketch_seen(&sk, MM + 1, at(8)));
 	for (i = 0; i < 100; i++)
 		hpl_sketch_count(&sk, MM, at(7));
-	EXPECT_EQ(samples_of(&sk, 7), 7);
+	sk.least = 7;
+	EXPECT_EQ(hpl_sketch_count(&sk, MM, at(7)), HPL_SPOT_HOT);
+	sk.least = 1;
+	EXPECT_EQ(hpl_sketch_count(&sk, MM, at(9)), HPL_SPOT_FRESH | HPL_SPOT_HOT);
 	hpl_sketch_destroy(&sk);
 }
 
-static void sketch_forgets_after_two_windows(void)
+/* Of a page that is sampled no more, nothing is known in the end. */
+static void sketch_forgets(void)
 {
-	struct hpl_sketch sk = make(NR_PAGES);
+	struct hpl_sketch sk = make(4 * NR_PAGES);
+	unsigned long nr[8], i, n;
 
-	hpl_sketch_count(&sk, MM, at(7));
-	hpl_sketch_count(&sk, MM, at(7));
-	hpl_sketch_expose(&sk, 100, HPL_SPOT_WINDOW_MS - 1);
-	hpl_sketch_count(&sk, MM, at(7));
-	EXPECT_EQ(samples_of(&sk, 7), 3);
-	hpl_sketch_expose(&sk, 11, 1);
-	EXPECT_EQ(sk.exposed_before, 111);
-	EXPECT_EQ(sk.exposed, 0);
-	hpl_sketch_count(&sk, MM, at(7));
-	EXPECT_EQ(samples_of(&sk, 7), 4);
-	hpl_sketch_expose(&sk, 10, HPL_SPOT_WINDOW_MS);
-	EXPECT_EQ(samples_of(&sk, 7), 1);
-	EXPECT(hpl_sketch_seen(&sk, MM, at(7)));
-	hpl_sketch_expose(&sk, 10, HPL_SPOT_WINDOW_MS);
-	EXPECT(!hpl_sketch_seen(&sk, MM, at(7)));
-	EXPECT_EQ(samples_of(&sk, 7), 0);
+	for (i = 0; i < 1000; i++)
+		for (n = 0; n < 4; n++)
+			hpl_sketch_count(&sk, MM, at(i));
+	for (n = 0; n < 8; n++) {
+		for (nr[n] = 0, i = 0; i < 1000; i++)
+			nr[n] += hpl_sketch_seen(&sk, MM, at(i));
+		EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
+		hpl_sketch_begin(&sk);
+	}
+	/* 1 - (1 - (7/8)^n)^4 */
+	EXPECT_IN(nr[3], 960, 1000);
+	EXPECT_IN(nr[7], 820, 900);
+	for (n = 0; n < 100; n++) {
+		EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
+		hpl_sketch_begin(&sk);
+	}
+	for (i = 0; i < sk.nr; i++)
+		EXPECT_EQ(sk.buckets[i].words[0] | sk.buckets[i].words[1], 0);
 	hpl_sketch_destroy(&sk);
 }
 
@@ -114,83 +124,113 @@ static void sketch_keeps_the_hot(void)
 
 	hpl_sketch_count(&sk, MM, at(0));
 	hpl_sketch_count(&sk, MM, at(0));
-	for (i = 1; i < 100 * sk.nr; i++)
+	for (i = 1; i < 100 * 8 * sk.nr; i++)
 		hpl_sketch_count(&sk, MM, at(i));
-	EXPECT_EQ(samples_of(&sk, 0), 2);
+	/* Some are taken for it. */
+	EXPECT_IN(samples_of(&sk, 0), 2, 6);
+	hpl_sketch_destroy(&sk);
+}
+
+static void sketch_marks_what_was_tried(void)
+{
+	struct hpl_sketch sk = make(NR_PAGES);
+
+	sk.least = 1;
+	EXPECT(!hpl_sketch_mark(&sk, MM, at(7), HPL_SPOT_NEW, HPL_SPOT_TRIED));
+	hpl_sketch_count(&sk, MM, at(7));
+	EXPECT(!hpl_sketch_mark(&sk, MM, at(7), HPL_SPOT_TRIED, HPL_SPOT_NEW));
+	EXPECT(hpl_sketch_mark(&sk, MM, at(7), HPL_SPOT_NEW, HPL_SPOT_TRIED));
+	EXPECT_EQ(hpl_sketch_count(&sk, MM, at(7)), 0);
+	EXPECT(hpl_sketch_mark(&sk, MM, at(7), HPL_SPOT_TRIED, HPL_SPOT_NEW));
+	EXPECT_EQ(hpl_sketch_count(&sk, MM, at(7)), HPL_SPOT_HOT);
+	hpl_sketch_destroy(&sk);
+}
+
+/* What promoted pages were sampled is counted for two passes, and no longer. */
+static void sketch_watches_the_promoted(void)
+{
+	struct hpl_sketch sk = make(NR_PAGES);
+	unsigned int i;
+
+	for (i = 0; i < 100; i++) {
+		hpl_sketch_count(&sk, MM, at(i));
+		EXPECT(hpl_sketch_mark(&sk, MM, at(i), HPL_SPOT_NEW,
+				       HPL_SPOT_PROMOTED));
+	}
+	EXPECT_EQ(sk.nr_promoted, 100);
+	for (i = 0; i < 100; i += 2)
+		hpl_sketch_count(&sk, MM, at(i));
+	hpl_sketch_expose(&sk, 1000);
+	EXPECT_EQ(sk.promoted_hits, 50);
+	EXPECT_EQ(sk.promoted_exposed, 100000);
+	EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
+	hpl_sketch_begin(&sk);
+	EXPECT_EQ(sk.nr_promoted, 100);
+	EXPECT_EQ(sk.promoted_exposed, 87500);
+	EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
+	EXPECT_EQ(sk.nr_promoted, 0);
+	hpl_sketch_count(&sk, MM, at(0));
+	hpl_sketch_expose(&sk, 1000);
+	EXPECT_EQ(sk.promoted_exposed, 87500);
 	hpl_sketch_destroy(&sk);
 }
 
 /*
- * Judge a range of NR_PAGES of which every @stride-th page has the share @hot of
- * @nr samples; returns how many pages are found hot, of them wrongly *@wrong.
+ * After @n passes with @mean new samples of each page, of every tenth @stride times as
+ * many, what is counted is what a Poisson process would have left.
  */
-static unsigned long judge(unsigned long nr, unsigned int stride, double hot,
-			   unsigned long *wrong)
+static void poisson(double mean, double more)
 {
-	struct hpl_range r = {
-		.start = BASE, .end = at(NR_PAGES),
-		.exposed = HPL_SPOT_WINDOW_MS * HPL_SAMPLE_ONE,
-		.sub[0] = { .tried = HPL_SAMPLE_ONE, .seen = HPL_SAMPLE_ONE },
-	};
-	unsigned long found[HPL_SPOT_COUNTS] = {}, right = 0, i;
-	u64 expected[HPL_SPOT_COUNTS] = {};
+	const double kept = mean * (1 - pow(7. / 8, 20)) * 8;
 	struct hpl_sketch sk = make(4 * NR_PAGES);
-	struct hpl_spot *s;
-	unsigned int n;
+	unsigned long page, n;
+	unsigned int i, k;
 
-	for (i = 0; i < nr; i++) {
-		unsigned long page = rnd_below(NR_PAGES);
+	for (i = 0; i < 20; i++) {
+		for (page = 0; page < NR_PAGES; page++)
+			for (n = rnd_poisson(page % 10 ? mean : more); n; n--)
+				hpl_sketch_count(&sk, MM, at(page));
+		hpl_sketch_expose(&sk, 1000);
+		if (i)
+			hpl_sketch_begin(&sk);
+		EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
+	}
+	for (k = 1; k < 4; k++) {
+		struct hpl_heat h = hpl_sketch_heat(&sk, k);
+		double of_one = (double)h.hits / HPL_SAMPLE_ONE / h.looks * sk.exposed;
 
-		if (rnd_unit() < hot)
-			page -= page % stride;
-		hpl_sketch_count(&sk, MM, at(page));
+		if (sk.found[k + 1] < 100)
+			break;
+		/* The least that it is: at 3 sigma. */
+		EXPECT_IN(of_one + 3 * (k + 1) * sqrt(sk.found[k + 1]) / sk.found[k],
+			  (mean == more ? 0.9 : 2) * kept, mean == more ? 1.1 * kept : 100);
 	}
-	r.sub[0].hit = nr * HPL_SAMPLE_ONE;
-	sk.exposed = r.exposed;
-	for (i = 0; i < sk.nr; i++)
-		for (n = hpl_sketch_next(&sk, &s); n; n--)
-			found[min(n, HPL_SPOT_COUNTS - 1U)]++;
-	hpl_sketch_expect(&sk, &r, expected);
-	hpl_sketch_judge(&sk, found, expected);
-	*wrong = 0;
-	for (i = 0; i < sk.nr; i++) {
-		if (hpl_sketch_next(&sk, &s) < sk.least)
-			continue;
-		if (((hpl_spot_addr(s) - BASE) >> PAGE_SHIFT) % stride)
-			(*wrong)++;
-		else
-			right++;
-	}
+	EXPECT(k > 1);
 	hpl_sketch_destroy(&sk);
-	return right;
 }
 
-static void sketch_finds_scattered_heat(void)
+static void sketch_knows_equals(void)
 {
-	unsigned long wrong, right = judge(10000, 10, 0.9, &wrong);
-
-	/* Of 9831 pages with 0.93 samples each, by chance 24% have two. */
-	EXPECT_IN(right, 2000, 3000);
-	EXPECT_IN(wrong, 0, 0.05 * right);
+	poisson(0.01, 0.01);
+	poisson(0.05, 0.05);
+	poisson(0.15, 0.15);
 }
 
-static void sketch_finds_no_heat_where_there_is_none(void)
+static void sketch_knows_heat(void)
 {
-	static const unsigned long nr[] = { 100, 1000, 10000, 100000, 400000 };
-	unsigned long wrong;
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(nr); i++)
-		EXPECT_EQ(judge(nr[i], 1, 0, &wrong), 0);
+	poisson(0.003, 0.3);
+	poisson(0.01, 0.1);
 }
 
 const struct test sketch_tests[] = {
 	TEST(sketch_is_a_share_of_memory),
 	TEST(sketch_survives_want_of_memory),
 	TEST(sketch_counts_by_page_and_process),
-	TEST(sketch_forgets_after_two_windows),
+	TEST(sketch_forgets),
 	TEST(sketch_keeps_the_hot),
-	TEST(sketch_finds_scattered_heat),
-	TEST(sketch_finds_no_heat_where_there_is_none),
+	TEST(sketch_marks_what_was_tried),
+	TEST(sketch_watches_the_promoted),
+	TEST(sketch_knows_equals),
+	TEST(sketch_knows_heat),
 	{}
 };

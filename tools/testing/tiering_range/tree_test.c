@@ -338,13 +338,13 @@ static double rate_after(unsigned int before, const unsigned int now[3])
 		  0);
 	r = hpl_tree_first(&tree);
 	while (before--)
-		hpl_range_event(r, 0);
+		hpl_range_event(r, 0, true);
 	hpl_tree_expose(&tree, 10000 * HPL_SAMPLE_ONE);
 	for (i = 0; i < HPL_NR_NEWS; i++)
 		hpl_tree_hasten(&tree);
 	for (i = 0; i < 3; i++) {
 		for (n = 0; n < now[i]; n++)
-			hpl_range_event(r, 0);
+			hpl_range_event(r, 0, true);
 		hpl_tree_expose(&tree, 100 * HPL_SAMPLE_ONE);
 		hpl_tree_hasten(&tree);
 	}
@@ -387,7 +387,7 @@ static void tree_splits_news(void)
 	r = hpl_tree_first(&tree);
 	for (i = 0; i < 3; i++) {
 		for (n = 0; n < 20; n++)
-			hpl_range_event(r, 0);
+			hpl_range_event(r, 0, true);
 		hpl_tree_expose(&tree, 100 * HPL_SAMPLE_ONE);
 		hpl_tree_hasten(&tree);
 	}
@@ -568,7 +568,7 @@ static void feed_events(unsigned long from, unsigned long to, unsigned int nr)
 	for (i = 0; i < nr; i++) {
 		unsigned long addr = from + KPAGES(pages * i / nr);
 
-		hpl_range_event(hpl_tree_find(&tree, addr), addr);
+		hpl_range_event(hpl_tree_find(&tree, addr), addr, true);
 	}
 }
 
@@ -656,7 +656,7 @@ static void tree_exposure_fades_with_events(void)
 	hpl_tree_expose(&tree, U32_MAX);
 	EXPECT_EQ(r->exposed, U32_MAX);
 	for (i = 0; i < 300000; i++)
-		hpl_range_event(r, 0);
+		hpl_range_event(r, 0, true);
 	EXPECT_IN(r->sub[0].hit / 256., 262144, 262145);
 	hpl_tree_destroy(&tree);
 }

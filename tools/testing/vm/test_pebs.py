@@ -99,7 +99,7 @@ def test_finds_single_hot_pages(pebs):
         cat trace
         {COUNTERS}""", timing="model", timeout=400)
     assert periods(result.text)[0] == PERIOD
-    assert min(periods(result.text)) == 1021
+    assert min(periods(result.text)) in (509, 1021)
     before, after = (float(re.search(rf"when={when} hot=([\d.]+)",
                                      result.text)[1])
                      for when in ("before", "after"))
@@ -108,10 +108,11 @@ def test_finds_single_hot_pages(pebs):
           f"{c['promote_done_anon']} promoted")
     assert before < 0.7
     # A hot page has a sample in some seconds: more of them come with time.
-    assert 1 - after < (1 - before) * 0.6
-    # Most of those that were promoted are hot ones.
+    assert 1 - after < (1 - before) * 0.3
+    # Most of those that were promoted are hot ones: one sample of each, which is
+    # enough at first, has others come, too.
     hot = PAGES / 10
-    assert (after - before) * hot > 0.7 * c["promote_done_anon"]
+    assert (after - before) * hot > 0.6 * c["promote_done_anon"]
 
 
 def test_uniform_access_has_no_hot_pages(pebs):
