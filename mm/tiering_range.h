@@ -180,10 +180,10 @@ unsigned long hpl_range_fast(const struct hpl_range *r);
 
 /*
  * The table of samples by page is gone through in that time, and a sample forgotten
- * after eight times as long, on average: then pages that deserve a place on the fast
+ * after four times as long, on average: then pages that deserve a place on the fast
  * tier have some samples at the default period, and others next to none.
  */
-#define HPL_SPOT_PASS_MS	750
+#define HPL_SPOT_PASS_MS	1500
 
 /* Address spaces whose pages are told apart. */
 #define HPL_OWNERS		4096U
@@ -245,6 +245,8 @@ union hpl_bucket {
  * @found: pages passed that have 0, 1, ... samples
  * @nr_lost: pages that gave way to others in this pass, for want of room
  * @random: state of a random number generator
+ * @keep: samples that are not forgotten, of those next in turn
+ * @nr_tried: counts pages passed that have been tried
  * @least: as many samples make a page hot
  * @heat: how hot pages with @least samples are, as the policy has it
  * @raised: how much @least is above what counts say, as promoted pages were not hot
@@ -266,6 +268,8 @@ struct hpl_sketch {
 	unsigned long found[HPL_SPOT_COUNTS];
 	unsigned long nr_lost;
 	u64 random;
+	unsigned int keep;
+	unsigned int nr_tried;
 	unsigned int least;
 	u64 heat;
 	unsigned int raised;
@@ -344,8 +348,8 @@ struct hpl_costs {
 };
 
 bool hpl_policy_ready(const struct hpl_range *r);
-struct hpl_candidate hpl_policy_candidate(const struct hpl_range *r,
-					  unsigned int owner);
+void hpl_policy_candidate(struct hpl_candidate *c, const struct hpl_range *r,
+			  unsigned int owner);
 unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			      struct hpl_candidate *alone,
 			      const struct hpl_costs *costs);
@@ -535,8 +539,7 @@ struct hpl_plan {
 
 /* Of all processes; the main thread's, and read by others while it waits. */
 extern struct hpl_sketch hpl_sketch;
-/* Many pages were promoted alone lately: they are worth more samples. */
-extern bool hpl_spots_rich;
+bool hpl_spots_rich(void);
 
 int hpl_plan_start(void);
 void hpl_plan_stop(void);

@@ -500,7 +500,7 @@ static void pebs_adapt(const struct hpl_epoch *epoch, u64 spent_ns,
 	int cpu;
 
 	period_shift = hpl_policy_period(old,
-					 hpl_spots_rich ?
+					 hpl_spots_rich() ?
 						 HPL_PERIOD_SHIFT_DENSE : 0,
 					 epoch->record_ns, spent_ns,
 					 budget_ns);

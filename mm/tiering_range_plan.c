@@ -32,8 +32,8 @@
 /* The table of samples by page is gone through in that time. */
 #define HPL_PASS_US		(HPL_SPOT_PASS_MS * USEC_PER_MSEC)
 
-/* So many pages promoted alone in a pass are worth more samples. */
-#define HPL_SPOTS_RICH		16
+/* If pages promoted alone have been sampled so often since, there will be more. */
+#define HPL_SPOTS_RICH		32
 
 /* Samples by page, of all processes. */
 struct hpl_sketch hpl_sketch;
@@ -41,11 +41,9 @@ struct hpl_sketch hpl_sketch;
 /* CPU time to move a page, as measured. */
 static unsigned int page_ns;
 
-/* Pages to be moved alone in this epoch, and how many were in this pass. */
+/* Pages to be moved alone in this epoch. */
 static struct hpl_spot spots[HPL_SPOTS_MAX];
 static unsigned int nr_spots;
-static unsigned long nr_spots_pass;
-bool hpl_spots_rich;
 
 /**
  * hpl_plan_start - get ready to plan
@@ -58,8 +56,6 @@ int hpl_plan_start(void)
 
 	page_ns = HPL_PAGE_NS;
 	nr_spots = 0;
-	nr_spots_pass = 0;
-	hpl_spots_rich = false;
 	return err;
 }
 
@@ -92,7 +88,7 @@ static unsigned int candidates(struct hpl_candidate *c, struct list_head *mms,
 	list_for_each_entry(hm, mms, list) {
 		for (r = hpl_tree_first(&hm->tree); r; r = hpl_range_next(r))
 			if (!ready || hpl_policy_ready(r))
-				c[nr++] = hpl_policy_candidate(r, owner);
+				hpl_policy_candidate(&c[nr++], r, owner);
 		owner++;
 	}
 	return nr;
@@ -123,6 +119,16 @@ static void add_move(struct hpl_move *m, struct hpl_mm *hm,
 		.promote = promote,
 	};
 	atomic_long_set(&m->nr_left, promote ? c->nr_promote : c->nr_demote);
+}
+
+/**
+ * hpl_spots_rich - whether it pays to look for single hot pages with more samples
+ *
+ * Return: true if those found so far turned out to be hot.
+ */
+bool hpl_spots_rich(void)
+{
+	return hpl_sketch.promoted_hits >= HPL_SPOTS_RICH;
 }
 
 /**
@@ -183,8 +189,6 @@ static void pass_spots(const struct hpl_candidate *c, unsigned int nr,
 		return;
 	hpl_policy_judge(&hpl_sketch, c, nr, costs);
 	hpl_sketch_begin(&hpl_sketch);
-	hpl_spots_rich = nr_spots_pass >= HPL_SPOTS_RICH;
-	nr_spots_pass = 0;
 }
 
 static int by_address(const void *pa, const void *pb)
@@ -204,7 +208,6 @@ static unsigned int add_spots(struct hpl_move *moves)
 	for (i = 0; i < nr; i++)
 		hpl_sketch_mark(&hpl_sketch, spots[i].owner, spots[i].addr,
 				HPL_SPOT_TRIED, HPL_SPOT_PROMOTED);
-	nr_spots_pass += nr;
 	sort(spots, nr, sizeof(*spots), by_address, NULL);
 	for (i = 0; i < nr; i++) {
 		struct hpl_move *m = &moves[n];

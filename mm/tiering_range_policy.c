@@ -26,8 +26,8 @@
  * after two.
  */
 #define HPL_SETTLING		2U
-#define HPL_PATIENCE_MIN	16U
-#define HPL_PATIENCE_MAX	256U
+#define HPL_PATIENCE_MIN	8U
+#define HPL_PATIENCE_MAX	128U
 
 /* Nor are pages worth free memory for fewer events than this. */
 #define HPL_PLAN_MIN_EVENTS	4
@@ -296,17 +296,16 @@ bool hpl_policy_ready(const struct hpl_range *r)
 
 /**
  * hpl_policy_candidate - a range as the policy sees it
+ * @c: the candidate, without a verdict on return
  * @r: the range
  * @owner: index of its address space
- *
- * Return: the candidate, without a verdict.
  */
-struct hpl_candidate hpl_policy_candidate(const struct hpl_range *r,
-					  unsigned int owner)
+void hpl_policy_candidate(struct hpl_candidate *c, const struct hpl_range *r,
+			  unsigned int owner)
 {
 	unsigned long fast = hpl_range_fast(r);
 
-	return (struct hpl_candidate){
+	*c = (struct hpl_candidate){
 		.owner = owner,
 		.start = r->start,
 		.end = r->end,

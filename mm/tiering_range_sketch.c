@@ -37,9 +37,9 @@
 #define HPL_SPOT_STATE		GENMASK(1, 0)
 
 /* In a pass, one sample of so many is forgotten: a power of 2. */
-#define HPL_FORGET		8
+#define HPL_FORGET		4
 /* And one of so many tried pages may be tried again: others may have moved it. */
-#define HPL_RETRY		16
+#define HPL_RETRY		8
 
 /* Numbers of pages are trusted as far as they exceed this many sigma. */
 #define HPL_FOUND_SIGMA		3
@@ -85,20 +85,32 @@ static u64 hash(unsigned int owner, unsigned long addr)
 	       0x9e3779b97f4a7c15ULL;
 }
 
-static u16 *bucket(const struct hpl_sketch *sk, u64 hash)
+static union hpl_bucket *bucket(const struct hpl_sketch *sk, u64 hash)
 {
-	return sk->buckets[(hash >> 32) * sk->nr >> 32].spots;
+	return &sk->buckets[(hash >> 32) * sk->nr >> 32];
+}
+
+/* Whether any of four pages has the tag. */
+static bool any_has(u64 spots, u16 tag)
+{
+	const u64 each = 0x0001000100010001ULL;
+
+	spots = (spots ^ tag * each) & HPL_SPOT_TAG * each;
+	return (spots - each) & ~spots & each << 15;
 }
 
 /* A page in the bucket @b, or NULL. */
-static u16 *find(u16 *b, u64 hash)
+static u16 *find(union hpl_bucket *b, u64 hash)
 {
-	u16 tag = hash >> 16 & HPL_SPOT_TAG;
+	u16 tag = hash >> 16 & HPL_SPOT_TAG, *s = b->spots;
 	unsigned int i;
 
+	/* Most samples are the first of their page. */
+	if (!any_has(b->words[0], tag) && !any_has(b->words[1], tag))
+		return NULL;
 	for (i = 0; i < HPL_BUCKET_SPOTS; i++)
-		if (!((b[i] ^ tag) & HPL_SPOT_TAG) && b[i] & ~HPL_SPOT_TAG)
-			return &b[i];
+		if (!((s[i] ^ tag) & HPL_SPOT_TAG) && s[i] & ~HPL_SPOT_TAG)
+			return &s[i];
 	return NULL;
 }
 
@@ -137,10 +149,11 @@ unsigned int hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
 			      unsigned long addr)
 {
 	u64 h = hash(owner, addr);
-	u16 *b = bucket(sk, h), *s = find(b, h);
+	union hpl_bucket *b = bucket(sk, h);
+	u16 *s = find(b, h);
 
 	if (!s) {
-		s = lightest(b);
+		s = lightest(b->spots);
 		sk->nr_promoted -= on_probation(*s);
 		sk->nr_lost += !!samples(*s);
 		*s = (h >> 16 & HPL_SPOT_TAG) | HPL_SPOT_ONE;
@@ -219,14 +232,30 @@ static u64 next_random(struct hpl_sketch *sk)
 	return sk->random;
 }
 
+/*
+ * How many samples are kept before the next one is forgotten. To draw that instead of
+ * the fate of each sample takes a quarter of the random numbers.
+ */
+static unsigned int next_keep(struct hpl_sketch *sk)
+{
+	u64 random = next_random(sk);
+	unsigned int keep = 0;
+
+	for (; random && random % HPL_FORGET; random /= HPL_FORGET)
+		keep++;
+	return keep;
+}
+
 /* What is left of a page after a pass. */
 static u16 faded(struct hpl_sketch *sk, u16 spot)
 {
-	unsigned int n = samples(spot), state = spot & HPL_SPOT_STATE, i;
-	u64 random = next_random(sk);
+	unsigned int n = samples(spot), state = spot & HPL_SPOT_STATE, left;
 
-	for (i = samples(spot); i; i--, random /= HPL_FORGET)
-		n -= !(random % HPL_FORGET);
+	for (left = n; sk->keep < left; sk->keep = next_keep(sk)) {
+		left -= sk->keep + 1;
+		n--;
+	}
+	sk->keep -= left;
 	switch (state) {
 	case HPL_SPOT_PROMOTED:
 		state = HPL_SPOT_PROMOTED_BEFORE;
@@ -236,7 +265,7 @@ static u16 faded(struct hpl_sketch *sk, u16 spot)
 		sk->nr_promoted--;
 		break;
 	case HPL_SPOT_TRIED:
-		if (!(random % HPL_RETRY))
+		if (!(++sk->nr_tried % HPL_RETRY))
 			state = HPL_SPOT_NEW;
 		break;
 	}
@@ -267,10 +296,16 @@ bool hpl_sketch_pass(struct hpl_sketch *sk, unsigned long nr)
 		if (!(b->words[0] | b->words[1]))
 			continue;
 		for (i = 0; i < HPL_BUCKET_SPOTS; i++) {
-			if (!b->spots[i])
+			u16 spot = b->spots[i];
+			unsigned int n = samples(spot);
+
+			if (!spot)
 				continue;
-			sk->found[samples(b->spots[i])]++;
-			b->spots[i] = faded(sk, b->spots[i]);
+			sk->found[n]++;
+			if (n <= sk->keep && !(spot & HPL_SPOT_STATE))
+				sk->keep -= n;
+			else
+				b->spots[i] = faded(sk, spot);
 		}
 	}
 	return sk->cursor == sk->nr;

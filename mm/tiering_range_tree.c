@@ -810,13 +810,14 @@ unsigned int hpl_tree_merge(struct hpl_tree *tree)
 	unsigned int nr = 0, i;
 
 	while (r && (next = hpl_range_next(r))) {
-		struct hpl_range left = *r;
+		struct hpl_range left;
 
 		if (!may_merge(tree, r, next, coarse)) {
 			r = next;
 			continue;
 		}
 		trace_hpl_merge(tree->pid, r->start, next->start, next->end);
+		left = *r;
 		r->exposed = exposed_together(r, next);
 		r->fresh += next->fresh;
 		for (i = 0; i < HPL_NR_NEWS; i++)

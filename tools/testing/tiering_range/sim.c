@@ -276,7 +276,7 @@ static unsigned int candidates(struct hpl_candidate *c)
 		w.max_ranges = max(w.max_ranges, tree->nr);
 		for (r = hpl_tree_first(tree); r; r = hpl_range_next(r))
 			if (hpl_policy_ready(r))
-				c[nr++] = hpl_policy_candidate(r, i);
+				hpl_policy_candidate(&c[nr++], r, i);
 	}
 	return nr;
 }
