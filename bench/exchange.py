@@ -49,21 +49,19 @@ def figures(outcome: Outcome, lines: Sequence[str]) -> List[Figure]:
     """Of what a guest printed."""
     for line in lines:
         outcome.take(line)
-    grown = {name: value - outcome.counted["start"].get(name, 0)
-             for name, value in outcome.counted["end"].items()}
-    moved = {way: grown[f"hpl_{way}_done_anon"] for way in
-             ("promote", "demote")}
+    promoted, demoted = (outcome.grown(f"hpl_{way}_done_anon")
+                         for way in ("promote", "demote"))
     batches, pages = next((int(words[1]), int(words[2])) for words in
                           map(str.split, lines) if words[:1] == ["batches"])
     if not batches:
         raise tiervm.GuestError("nothing was promoted")
     return [("batch_pages", pages / batches, "pages"),
             # Promoted, in the place of as much that is demoted.
-            ("move_gibs", sum(moved.values()) / 2 * cost.PAGE / (1 << 30)
-             / (grown["hpl_migrate_ns"] / 1e9), "GiB/s"),
-            ("moved_pages", moved["promote"], "pages"),
+            ("move_gibs", (promoted + demoted) / 2 * cost.PAGE / (1 << 30)
+             / (outcome.grown("hpl_migrate_ns") / 1e9), "GiB/s"),
+            ("moved_pages", promoted, "pages"),
             ("exchanged_share",
-             grown["hpl_exchanged"] / max(1, moved["promote"]), "1")]
+             outcome.grown("hpl_exchanged") / max(1, promoted), "1")]
 
 
 def measure(method: str, rate_mbps: int) -> Tuple[Outcome, List[Figure]]:

@@ -570,11 +570,11 @@ def program_figures(outcome: Outcome) -> List[Tuple[str, float, str]]:
     latency = outcome.get("facts", {}).get("latency", {})
     figures += [(f"latency_{p}", float(latency[p]), "us")
                 for p in ("p50_us", "p99_us") if p in latency]
-    counted = outcome.get("counted", {})
-    if "start" in counted and "end" in counted:
-        moved = [counted["end"].get(name, 0) - counted["start"].get(name, 0)
-                 for name in ("pgmigrate_success", "hpl_exchanged")]
-        figures.append(("moved_mib", (moved[0] + 2 * moved[1]) / 256, "MiB"))
+    done = policies.Outcome(**outcome)
+    if {"start", "end"} <= done.counted.keys():
+        # Of an exchange both pages.
+        moved = done.grown("pgmigrate_success", "hpl_exchanged", "hpl_exchanged")
+        figures.append(("moved_mib", moved / 256, "MiB"))
     return figures
 
 

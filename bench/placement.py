@@ -273,11 +273,6 @@ class Cell(Outcome):
             self.capacity)
         return None
 
-    def grown(self, *names: str) -> int:
-        """Sum of what counters have grown by during the rounds."""
-        start, end = (self.counted[when] for when in ("start", "end"))
-        return sum(end.get(name, 0) - start.get(name, 0) for name in names)
-
     def elapsed(self) -> float:
         """Guest seconds of the rounds, and of looks between them."""
         return self.rounds[-1]["elapsed_s"]

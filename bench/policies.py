@@ -209,6 +209,14 @@ class Outcome:
         spent = sum(self.counters.get(f"hpl_{name}_ns", 0) for name in names)
         return spent / 1e7 / self.rounds[-1]["elapsed_s"]
 
+    def grown(self, *names: str) -> int:
+        """By how much counters have, together, in the rounds.
+
+        One that the kernel does not have is 0.
+        """
+        start, end = (self.counted[when] for when in ("start", "end"))
+        return sum(end.get(name, 0) - start.get(name, 0) for name in names)
+
     def take(self, line: str) -> None:
         """Read one line of the guest's output."""
         kind, _, rest = line.partition(" ")

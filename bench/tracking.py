@@ -173,11 +173,6 @@ class Seen(Outcome):
         """Guest time of the rounds."""
         return sum(r["seconds"] for r in self.rounds)
 
-    def grown(self, names: Sequence[str]) -> int:
-        """By how much counters have, together, in the rounds."""
-        return sum(self.counted["end"][name] - self.counted["start"][name]
-                   for name in names)
-
 
 def heat(pages: bytes) -> numpy.ndarray:
     """Of each page: how often it was seen, of the looks or the time it had.
@@ -267,8 +262,11 @@ def measure(method: Method, rounds: int = ROUNDS) -> Seen:
         if method.sees:
             judge(seen, truth)
     if method.samples:
-        seen.samples = seen.grown(method.samples)
-        seen.counted_ns = seen.grown(method.counted_ns)
+        seen.samples = seen.grown(*method.samples)
+        seen.counted_ns = seen.grown(*method.counted_ns)
+        if not seen.samples:
+            raise tiervm.GuestError(f"{' + '.join(method.samples)} of "
+                                    "/proc/vmstat did not grow")
     return seen
 
 
