@@ -180,10 +180,10 @@ unsigned long hpl_range_fast(const struct hpl_range *r);
 
 /*
  * The table of samples by page is gone through in that time, and a sample forgotten
- * after four times as long, on average: then pages that deserve a place on the fast
+ * after eight times as long, on average: then pages that deserve a place on the fast
  * tier have some samples at the default period, and others next to none.
  */
-#define HPL_SPOT_PASS_MS	1500
+#define HPL_SPOT_PASS_MS	750
 
 /* Address spaces whose pages are told apart. */
 #define HPL_OWNERS		4096U

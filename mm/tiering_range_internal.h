@@ -8,6 +8,7 @@
 #ifndef _MM_TIERING_RANGE_INTERNAL_H
 #define _MM_TIERING_RANGE_INTERNAL_H
 
+#include <linux/bitops.h>
 #include <linux/bits.h>
 #include <linux/bug.h>
 #include <linux/errno.h>

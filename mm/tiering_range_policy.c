@@ -26,8 +26,8 @@
  * after two.
  */
 #define HPL_SETTLING		2U
-#define HPL_PATIENCE_MIN	8U
-#define HPL_PATIENCE_MAX	128U
+#define HPL_PATIENCE_MIN	16U
+#define HPL_PATIENCE_MAX	256U
 
 /* Nor are pages worth free memory for fewer events than this. */
 #define HPL_PLAN_MIN_EVENTS	4

@@ -762,11 +762,10 @@ static bool known(const struct hpl_tree *tree, const struct hpl_range *r)
 static bool may_merge(const struct hpl_tree *tree, const struct hpl_range *a,
 		      const struct hpl_range *b, unsigned long coarsest)
 {
-	u32 seen_a = hpl_range_sum(a).seen, seen_b = hpl_range_sum(b).seen;
 	const u32 enough = HPL_MERGE_MIN_SAMPLES * HPL_SAMPLE_ONE;
-	u64 z2;
-
 	bool too_many = tree->nr > tree->max;
+	u32 seen_a, seen_b;
+	u64 z2;
 
 	if (a->end != b->start ||
 	    (!too_many &&
@@ -780,6 +779,8 @@ static bool may_merge(const struct hpl_tree *tree, const struct hpl_range *a,
 		return min(a->age, b->age) >= HPL_MERGE_MIN_AGE;
 	if (!known(tree, a) || !known(tree, b))
 		return false;
+	seen_a = hpl_range_sum(a).seen;
+	seen_b = hpl_range_sum(b).seen;
 	if (!seen_a && !seen_b)
 		return true;
 	return seen_a >= enough && seen_b >= enough && !z2;

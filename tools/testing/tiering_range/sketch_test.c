@@ -49,8 +49,8 @@ static void sketch_is_a_share_of_memory(void)
 		struct hpl_sketch sk = make(pages[i]);
 
 		EXPECT(sk.nr * sizeof(*sk.buckets) <=
-		       max(pages[i] * 4096 / 8192, 8192UL));
-		EXPECT(sk.nr + 1 > pages[i] / 32);
+		       max(pages[i] * 4096 / 16384, 8192UL));
+		EXPECT(sk.nr + 1 > pages[i] / 64);
 		hpl_sketch_count(&sk, MM, (1UL << 56) - PAGE_SIZE);
 		EXPECT(hpl_sketch_seen(&sk, MM, (1UL << 56) - PAGE_SIZE));
 		hpl_sketch_destroy(&sk);
@@ -92,7 +92,7 @@ static void sketch_counts_by_page_and_process(void)
 /* Of a page that is sampled no more, nothing is known in the end. */
 static void sketch_forgets(void)
 {
-	struct hpl_sketch sk = make(4 * NR_PAGES);
+	struct hpl_sketch sk = make(8 * NR_PAGES);
 	unsigned long nr[8], i, n;
 
 	for (i = 0; i < 1000; i++)
@@ -104,9 +104,9 @@ static void sketch_forgets(void)
 		EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
 		hpl_sketch_begin(&sk);
 	}
-	/* 1 - (1 - (3/4)^n)^4 */
-	EXPECT_IN(nr[3], 850, 930);
-	EXPECT_IN(nr[7], 390, 480);
+	/* 1 - (1 - (7/8)^n)^4 */
+	EXPECT_IN(nr[3], 960, 1000);
+	EXPECT_IN(nr[7], 820, 900);
 	for (n = 0; n < 100; n++) {
 		EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
 		hpl_sketch_begin(&sk);
@@ -166,12 +166,12 @@ static void sketch_watches_the_promoted(void)
 	EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
 	hpl_sketch_begin(&sk);
 	EXPECT_EQ(sk.nr_promoted, 100);
-	EXPECT_EQ(sk.promoted_exposed, 75000);
+	EXPECT_EQ(sk.promoted_exposed, 87500);
 	EXPECT(hpl_sketch_pass(&sk, ULONG_MAX));
 	EXPECT_EQ(sk.nr_promoted, 0);
 	hpl_sketch_count(&sk, MM, at(0));
 	hpl_sketch_expose(&sk, 1000);
-	EXPECT_EQ(sk.promoted_exposed, 75000);
+	EXPECT_EQ(sk.promoted_exposed, 87500);
 	hpl_sketch_destroy(&sk);
 }
 
@@ -181,8 +181,8 @@ static void sketch_watches_the_promoted(void)
  */
 static void poisson(double mean, double more)
 {
-	const double kept = mean * (1 - pow(3. / 4, 20)) * 4;
-	struct hpl_sketch sk = make(4 * NR_PAGES);
+	const double kept = mean * (1 - pow(7. / 8, 20)) * 8;
+	struct hpl_sketch sk = make(8 * NR_PAGES);
 	unsigned long page, n;
 	unsigned int i, k;
 
@@ -211,15 +211,15 @@ static void poisson(double mean, double more)
 
 static void sketch_knows_equals(void)
 {
-	poisson(0.02, 0.02);
-	poisson(0.1, 0.1);
-	poisson(0.3, 0.3);
+	poisson(0.01, 0.01);
+	poisson(0.05, 0.05);
+	poisson(0.15, 0.15);
 }
 
 static void sketch_knows_heat(void)
 {
-	poisson(0.006, 0.6);
-	poisson(0.02, 0.2);
+	poisson(0.003, 0.3);
+	poisson(0.01, 0.1);
 }
 
 const struct test sketch_tests[] = {

@@ -35,6 +35,11 @@
 #define clamp_t(type, val, lo, hi)					\
 	min_t(type, max_t(type, val, lo), hi)
 
+static inline unsigned int __ffs64(u64 word)
+{
+	return __builtin_ctzll(word);
+}
+
 static inline u64 div64_u64(u64 dividend, u64 divisor)
 {
 	return dividend / divisor;
