@@ -83,8 +83,7 @@ def cell_of(job: Job, outcome: Outcome) -> Cell:
     if outcome.get("error"):
         return Cell(job.tags["policy"], job.tags["workload"],
                     error=outcome["error"])
-    fields = {field.name for field in dataclasses.fields(Cell)}
-    return Cell(**{k: v for k, v in outcome.items() if k in fields})
+    return Cell.kept(outcome)
 
 
 # placement, time, hits and breakdown: the same guests
@@ -570,7 +569,7 @@ def program_figures(outcome: Outcome) -> List[Tuple[str, float, str]]:
     latency = outcome.get("facts", {}).get("latency", {})
     figures += [(f"latency_{p}", float(latency[p]), "us")
                 for p in ("p50_us", "p99_us") if p in latency]
-    done = policies.Outcome(**outcome)
+    done = policies.Outcome.kept(outcome)
     if {"start", "end"} <= done.counted.keys():
         # Of an exchange both pages.
         moved = done.grown("pgmigrate_success", "hpl_exchanged", "hpl_exchanged")

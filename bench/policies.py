@@ -187,6 +187,12 @@ class Outcome:
     facts: Dict[str, Dict[str, str]] = dataclasses.field(default_factory=dict)
     host_seconds: float = 0.0
 
+    @classmethod
+    def kept(cls, found: Dict[str, object]):
+        """Made from its asdict(), whatever else was noted there meanwhile."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in found.items() if k in names})
+
     @property
     def label(self) -> str:
         """What a person knows this run by."""
