@@ -564,12 +564,12 @@ def rate(rounds: Sequence[Dict[str, float]]) -> float:
 
 def program_figures(outcome: Outcome) -> List[Tuple[str, float, str]]:
     """Metric, value and unit of what a program says of itself."""
-    own = outcome["rounds"]
+    done = policies.Outcome.kept(outcome)
+    own = done.rounds
     figures = [("mops", rate(own[-max(1, len(own) // 4):]), "1e6/s")]
-    latency = outcome.get("facts", {}).get("latency", {})
+    latency = done.facts.get("latency", {})
     figures += [(f"latency_{p}", float(latency[p]), "us")
                 for p in ("p50_us", "p99_us") if p in latency]
-    done = policies.Outcome.kept(outcome)
     if {"start", "end"} <= done.counted.keys():
         # Of an exchange both pages.
         moved = done.grown("pgmigrate_success", "hpl_exchanged", "hpl_exchanged")

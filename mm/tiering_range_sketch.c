@@ -287,14 +287,10 @@ static u64 pass_four(struct hpl_sketch *sk, u64 spots)
 	while (todo) {
 		unsigned int at = __ffs64(todo) & ~15U;
 		u16 spot = spots >> at;
-		unsigned int n = samples(spot);
 
 		todo &= ~(0xffffULL << at);
-		sk->found[n]++;
-		if (n <= sk->keep && !(spot & HPL_SPOT_STATE))
-			sk->keep -= n;
-		else
-			spots ^= (u64)(spot ^ faded(sk, spot)) << at;
+		sk->found[samples(spot)]++;
+		spots ^= (u64)(spot ^ faded(sk, spot)) << at;
 	}
 	return spots;
 }

@@ -738,14 +738,21 @@ static double best_share(void)
 	return fast / all;
 }
 
-/* 384 MiB of a GiB, half of which are fast. */
+/* 384 MiB of a GiB, half of which are fast, by counted events. */
 static void alone_init(unsigned int dense)
 {
+	evidence = HPL_EVENTS;
 	world_init(GIB);
 	w.alone = true;
 	w.capacity = 49152;
 	proc_add(98304, 0);
 	w.dense = dense;
+}
+
+static void alone_exit(void)
+{
+	world_exit();
+	evidence = HPL_BITS;
 }
 
 /*
@@ -759,7 +766,6 @@ static void alone_zipf(void)
 	unsigned long b, to;
 	float rate;
 
-	evidence = HPL_EVENTS;
 	alone_init(3);
 	p = &w.procs[0];
 	for (b = 0; b < p->nr_blocks; b++) {
@@ -782,21 +788,18 @@ static void alone_zipf(void)
 	EXPECT_IN(fast_share() / best_share(), 0.8, 1);
 	run(170);
 	EXPECT_IN(fast_share() / best_share(), 0.85, 1);
-	evidence = HPL_BITS;
-	world_exit();
+	alone_exit();
 }
 
 /* Where pages are alike, none is promoted alone, whatever chance does to them. */
 static void alone_uniform(void)
 {
-	evidence = HPL_EVENTS;
 	alone_init(3);
 	heat_up(&w.procs[0], 0, 1000, 40);
 	run(300);
 	EXPECT_EQ(w.nr_alone, 0);
 	EXPECT_IN(moved(), 0, 0.01);
-	evidence = HPL_BITS;
-	world_exit();
+	alone_exit();
 }
 
 /*
@@ -805,7 +808,6 @@ static void alone_uniform(void)
  */
 static void alone_hotset(void)
 {
-	evidence = HPL_EVENTS;
 	alone_init(0);
 	heat_up(&w.procs[0], 0, 1000, 35);
 	heat_up(&w.procs[0], 900, 1000, 350);
@@ -816,8 +818,7 @@ static void alone_hotset(void)
 	/* At 30 us each, 0.3% of a CPU. */
 	EXPECT_IN(w.nr_alone, 0, 3000);
 	EXPECT_IN(fast_share() / best_share(), 0.98, 1);
-	evidence = HPL_BITS;
-	world_exit();
+	alone_exit();
 }
 
 /* The same by counted events: sooner, and no less sure. */
