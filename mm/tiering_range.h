@@ -330,6 +330,7 @@ struct hpl_candidate {
  * @nr_free: free pages of the fast nodes that promotion may use
  * @nr_short: pages that must become free before it may use any
  * @nr_wanted: of these, pages that are to become free in any case
+ * @nr_unpaired: pages of the last plan that could not change places with others
  * @nr_budget: pages to promote at most
  * @evidence: what the hits are
  * @interval_us: for HPL_BITS, the sampling interval, as measured
@@ -340,6 +341,7 @@ struct hpl_costs {
 	unsigned long nr_free;
 	unsigned long nr_short;
 	unsigned long nr_wanted;
+	unsigned long nr_unpaired;
 	unsigned long nr_budget;
 	enum hpl_evidence evidence;
 	unsigned int interval_us;
@@ -516,7 +518,7 @@ struct hpl_move {
 };
 
 int hpl_migrate_start(void);
-bool hpl_migrate_in_pairs(void);
+unsigned long hpl_migrate_unpaired(void);
 void hpl_migrate_stop(void);
 void hpl_migrate_cancel(void);
 bool hpl_mm_managed(const struct mm_struct *mm);

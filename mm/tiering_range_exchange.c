@@ -300,7 +300,7 @@ static void exchange_batch(struct hpl_side *up, struct hpl_side *down)
 
 	if (!n) {
 		/* Of different groups: try others. */
-		up->batch.unfit = true;
+		up->batch.nr_unfit += up->batch.nr;
 		side_put_back(up);
 		side_put_back(down);
 		return;
@@ -340,9 +340,9 @@ static struct hpl_side side(struct hpl_move *moves, unsigned int nr, int nid,
 	};
 }
 
-/* Returns whether all that was found to be promoted could be exchanged. */
-static bool exchange_nodes(struct hpl_move *moves, unsigned int nr, int slow,
-			   int fast)
+/* Returns how many pages were found that are to be promoted otherwise. */
+static unsigned int exchange_nodes(struct hpl_move *moves, unsigned int nr,
+				   int slow, int fast)
 {
 	struct hpl_side up = side(moves, nr, slow, fast, true);
 	struct hpl_side down = side(moves, nr, fast, slow, false);
@@ -353,7 +353,7 @@ static bool exchange_nodes(struct hpl_move *moves, unsigned int nr, int slow,
 		exchange_batch(&up, &down);
 	side_put_back(&up);
 	side_put_back(&down);
-	return !up.batch.unfit;
+	return up.batch.nr_unfit;
 }
 
 /**
@@ -364,20 +364,20 @@ static bool exchange_nodes(struct hpl_move *moves, unsigned int nr, int slow,
  * Anonymous base pages only, and of pairs of one memory group. Context: the main
  * thread; sleeps.
  *
- * Return: false if pages were found that are to be promoted otherwise.
+ * Return: how many pages were found that are to be promoted otherwise.
  */
-bool hpl_exchange(struct hpl_move *moves, unsigned int nr)
+unsigned long hpl_exchange(struct hpl_move *moves, unsigned int nr)
 {
-	bool all = true;
+	unsigned long unfit = 0;
 	int slow, fast;
 
 	/* Tags of memory would have to change places, too. */
 	if (IS_ENABLED(CONFIG_ARM64_MTE))
-		return false;
+		return ULONG_MAX;
 	lru_add_drain();
 	for_each_node_state(slow, N_MEMORY)
 		for_each_node_state(fast, N_MEMORY)
 			if (node_is_toptier(fast) && !node_is_toptier(slow))
-				all &= exchange_nodes(moves, nr, slow, fast);
-	return all;
+				unfit += exchange_nodes(moves, nr, slow, fast);
+	return unfit;
 }

@@ -66,10 +66,10 @@ struct hpl_node {
 static struct hpl_node *nodes;
 
 /*
- * Whether pages of the last plan were promoted in exchange for others, all of
- * them: then no free memory is needed. Of the main thread.
+ * Pages of the last plan that could not be promoted in exchange for others, and so
+ * need free memory. Of the main thread.
  */
-static bool in_pairs;
+static unsigned long unpaired;
 
 /* Set to have the workers drop what they have not begun. */
 static bool cancelled;
@@ -272,7 +272,8 @@ static void look_at(struct hpl_batch *b, struct vm_area_struct *vma,
 {
 	if (b->exchange &&
 	    (!folio_test_anon(folio) || folio_test_large(folio))) {
-		b->unfit |= folio_nid(folio) == b->nid;
+		if (folio_nid(folio) == b->nid)
+			b->nr_unfit += nr;
 		return;
 	}
 	/* Heat of one page is not that of hundreds. */
@@ -640,7 +641,8 @@ u64 hpl_migrate(struct hpl_move *moves, unsigned int nr)
 
 	if (!nr)
 		return 0;
-	in_pairs = READ_ONCE(hpl_knobs.exchange) && hpl_exchange(moves, nr);
+	unpaired = READ_ONCE(hpl_knobs.exchange) ? hpl_exchange(moves, nr) :
+						   ULONG_MAX;
 	spent = task_sched_runtime(current) - begin;
 	count_vm_events(HPL_MIGRATE_NS, spent);
 	/* And what had no partner. */
@@ -649,15 +651,15 @@ u64 hpl_migrate(struct hpl_move *moves, unsigned int nr)
 }
 
 /**
- * hpl_migrate_in_pairs - whether pages are promoted in exchange for others
+ * hpl_migrate_unpaired - how much is promoted other than in exchange
  *
  * Context: the main thread.
  *
- * Return: false if some were not, in the last plan, and so need free memory.
+ * Return: pages of the last plan that needed free memory; ULONG_MAX if all do.
  */
-bool hpl_migrate_in_pairs(void)
+unsigned long hpl_migrate_unpaired(void)
 {
-	return in_pairs;
+	return unpaired;
 }
 
 /**
@@ -669,7 +671,7 @@ int hpl_migrate_start(void)
 {
 	nodes = kvcalloc(nr_node_ids, sizeof(*nodes), GFP_KERNEL);
 	WRITE_ONCE(cancelled, false);
-	in_pairs = READ_ONCE(hpl_knobs.exchange);
+	unpaired = READ_ONCE(hpl_knobs.exchange) ? 0 : ULONG_MAX;
 	return nodes ? 0 : -ENOMEM;
 }
 

@@ -26,7 +26,7 @@ struct hpl_move;
  * @policy: nodes that its memory policy permits where a VMA has none
  * @promote: direction
  * @exchange: anonymous base pages are wanted, and no free memory
- * @unfit: for @exchange, some were of another kind, or of another group
+ * @nr_unfit: for @exchange, pages seen of another kind, or of another group
  * @alone: base pages are wanted
  * @owner: pages of this number that have been sampled lately are not; or
  *	HPL_OWNERS
@@ -39,6 +39,7 @@ struct hpl_batch {
 	struct folio *last;
 	unsigned int nr;
 	unsigned int nr_file;
+	unsigned int nr_unfit;
 	unsigned int max;
 	int nid;
 	int target;
@@ -46,7 +47,6 @@ struct hpl_batch {
 	nodemask_t policy;
 	bool promote;
 	bool exchange;
-	bool unfit;
 	bool alone;
 	bool full;
 	unsigned int owner;
@@ -65,6 +65,6 @@ unsigned long hpl_random_page(unsigned long start, unsigned long end);
 bool hpl_cancelled(void);
 bool hpl_span_tiers(const nodemask_t *nodes);
 
-bool hpl_exchange(struct hpl_move *moves, unsigned int nr);
+unsigned long hpl_exchange(struct hpl_move *moves, unsigned int nr);
 
 #endif /* _MM_TIERING_RANGE_MIGRATE_H */

@@ -282,10 +282,11 @@ void hpl_plan(struct hpl_plan *plan, struct list_head *mms, unsigned int nr,
 	unsigned long nr_short = hpl_fast_short();
 	struct hpl_costs costs = {
 		.nr_free = hpl_fast_free(),
-		/* Pages that change places need no free ones. */
-		.nr_short = hpl_migrate_in_pairs() ? 0 : nr_short,
+		.nr_short = nr_short,
 		.nr_wanted = READ_ONCE(hpl_knobs.headroom_permille) ? nr_short :
 								      0,
+		/* Pages that change places need no free ones. */
+		.nr_unpaired = hpl_migrate_unpaired(),
 		.nr_budget = quiet ? 0 :
 			     (unsigned long)READ_ONCE(hpl_knobs.migrate_mbps) *
 			     (SZ_1M >> PAGE_SHIFT) * ms / MSEC_PER_SEC,

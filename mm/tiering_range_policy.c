@@ -51,8 +51,8 @@
 #define HPL_MARGIN		2
 
 /*
- * For each page to be promoted, demote at most so many more for a watermark: a few
- * hot pages are not worth that many cold ones at once.
+ * For each page to be promoted that needs a free one, demote at most so many more for
+ * a watermark: a few hot pages are not worth that many cold ones at once.
  */
 #define HPL_MAKE_UP_MAX		8
 
@@ -334,7 +334,8 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 			      struct hpl_candidate *alone,
 			      const struct hpl_costs *costs)
 {
-	unsigned long budget = costs->nr_budget, free = costs->nr_free, n;
+	unsigned long budget = costs->nr_budget, free = costs->nr_free;
+	unsigned long unpaired, n;
 	unsigned int hot = 0, cold = nr, i;
 
 	for (i = 0; i < nr; i++)
@@ -375,8 +376,9 @@ unsigned long hpl_policy_plan(struct hpl_candidate *c, unsigned int nr,
 		}
 	}
 	n = costs->nr_budget - budget;
-	/* Without, nothing could be promoted. */
-	make_room(c, nr, max(min(costs->nr_short, n * HPL_MAKE_UP_MAX),
+	unpaired = min(n, costs->nr_unpaired);
+	/* Without, these could not be promoted. */
+	make_room(c, nr, max(min(costs->nr_short, unpaired * HPL_MAKE_UP_MAX),
 			     min(costs->nr_wanted, costs->nr_budget)),
 		  NULL, costs);
 	return n;

@@ -62,6 +62,7 @@ static void policy_makes_up_for_what_is_short(void)
 	struct hpl_costs costs = cheap;
 
 	costs.nr_short = 300;
+	costs.nr_unpaired = ULONG_MAX;
 	costs.nr_budget = 100;
 	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 100);
 	EXPECT_EQ(of(c, 2, 0)->nr_demote, 400);
@@ -71,6 +72,15 @@ static void policy_makes_up_for_what_is_short(void)
 	costs.nr_budget = 10;
 	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 10);
 	EXPECT_EQ(of(c, 2, 0)->nr_demote, 90);
+	/* Those that change places need none. */
+	c[0] = cand(0, 100, 0, 1000);
+	c[1] = cand(1, 100, 90, 0);
+	costs.nr_budget = 100;
+	costs.nr_unpaired = 2;
+	EXPECT_EQ(hpl_policy_plan(c, 2, NULL, &costs), 100);
+	EXPECT_EQ(of(c, 2, 0)->nr_demote, 116);
+	costs.nr_unpaired = ULONG_MAX;
+	costs.nr_budget = 10;
 	/* Nor is there a need if nothing is promoted... */
 	c[0] = cand(0, 100, 0, 1000);
 	c[1] = cand(1, 100, 0, 0);

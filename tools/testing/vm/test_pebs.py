@@ -105,14 +105,18 @@ def test_finds_single_hot_pages(pebs):
                      for when in ("before", "after"))
     c = counters(result.text)
     print(f"{before:.3f} of the hot pages fast before, {after:.3f} after, "
-          f"{c['promote_done_anon']} promoted")
+          f"{c['promote_done_anon']} promoted, {c['demote_done_anon']} demoted")
+    print(*re.findall(r"hpl_epoch: .*promoted=\d{3,} .*", result.text), sep="\n")
     assert before < 0.7
     # A hot page has a sample in some seconds: more of them come with time.
     assert 1 - after < (1 - before) * 0.3
-    # Most of those that were promoted are hot ones: one sample of each, which is
-    # enough at first, has others come, too.
+    # One sample of each is enough at first, which has others come, too: .61 to .67
+    # of those that were promoted are hot ones, by 40 seeds. Of pages taken blindly,
+    # .1 are; a range that seems hot by chance, once in a long while, costs .2.
     hot = PAGES / 10
-    assert (after - before) * hot > 0.6 * c["promote_done_anon"]
+    assert (after - before) * hot > 0.4 * c["promote_done_anon"]
+    # What few pages have no partner is not to have many demoted.
+    assert c["demote_done_anon"] - c["promote_done_anon"] < 100
 
 
 def test_uniform_access_has_no_hot_pages(pebs):
