@@ -250,6 +250,24 @@ def test_missed_goal_is_a_row():
                 if r["metric"] == "goal"]
 
 
+def test_goal_that_was_not_measured_is_not_missed():
+    """Of the costs, FAST=1 measures some; one whose guest failed is missed."""
+    jobs = experiments.costs_jobs(True)
+    found = [(job, {"rows": [{
+        "metric": "classify_ns_range", "value": 1.0, "unit": "ns",
+        "policy": "hplacement", "workload": "costs"}]}) for job in jobs]
+
+    def verdicts(pairs):
+        return {r["goal"]: r["verdict"]
+                for r in experiments.costs_rows(pairs, True)
+                if r["metric"] == "goal"}
+
+    sample = "sample_insns_median of hplacement <= 200"
+    assert verdicts(found)[sample] == "not run"
+    found[0] = (jobs[0], {"error": "made up"})
+    assert verdicts(found)[sample] == "MISSED"
+
+
 def test_hplacement_has_seeds():
     """Goals are those of the first; other seeds' rows tell which they are."""
     jobs = experiments.placement_jobs(False)
