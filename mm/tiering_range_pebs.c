@@ -317,6 +317,17 @@ static u64 handler_account(struct hpl_cpu *c)
 	return spent_ns;
 }
 
+/* Whether any page of a range was found on a slow node. */
+static bool has_slow(const struct hpl_range *r)
+{
+	unsigned int i;
+
+	for (i = 0; i < HPL_NR_SUBS; i++)
+		if (r->sub[i].fast < r->sub[i].seen)
+			return true;
+	return false;
+}
+
 /* Take out what is in the ring of a CPU; returns how many counted in a tree. */
 static unsigned int ring_empty(int cpu, struct hpl_ring *ring)
 {
@@ -344,8 +355,7 @@ static unsigned int ring_empty(int cpu, struct hpl_ring *ring)
 		if (hm->owner < HPL_OWNERS)
 			news = hpl_sketch_count(&hpl_sketch, hm->owner, s.addr);
 		/* To look a page up costs more than all else that is done here. */
-		if (news & HPL_SPOT_HOT &&
-		    hpl_range_fast(r) < hpl_range_resident(r))
+		if (news & HPL_SPOT_HOT && has_slow(r))
 			hpl_plan_spot(hm->owner, s.addr);
 		hpl_range_event(r, s.addr, news & HPL_SPOT_FRESH);
 		used++;

@@ -90,8 +90,17 @@ static union hpl_bucket *bucket(const struct hpl_sketch *sk, u64 hash)
 	return &sk->buckets[(hash >> 32) * sk->nr >> 32];
 }
 
-/* Whether any of four pages has the tag. */
-static bool any_has(u64 spots, u16 tag)
+/* What tells a page from others of its bucket: not 0, which is no page. */
+static u16 tag_of(u64 hash)
+{
+	return hash >> 16 & HPL_SPOT_TAG ?: BIT(HPL_SPOT_TAG_SHIFT);
+}
+
+/*
+ * Which of four pages has the tag, by the place of the lowest bit set; 0 for none.
+ * What a borrow makes of those above is not looked at.
+ */
+static u64 which_has(u64 spots, u16 tag)
 {
 	const u64 each = 0x0001000100010001ULL;
 
@@ -99,19 +108,20 @@ static bool any_has(u64 spots, u16 tag)
 	return (spots - each) & ~spots & each << 15;
 }
 
-/* A page in the bucket @b, or NULL. */
+/*
+ * A page in the bucket @b, or NULL. Samples are of x86, which has the first of four at
+ * the lowest bits.
+ */
 static u16 *find(union hpl_bucket *b, u64 hash)
 {
-	u16 tag = hash >> 16 & HPL_SPOT_TAG, *s = b->spots;
-	unsigned int i;
+	u64 which = which_has(b->words[0], tag_of(hash));
+	u16 *s = b->spots;
 
-	/* Most samples are the first of their page. */
-	if (!any_has(b->words[0], tag) && !any_has(b->words[1], tag))
-		return NULL;
-	for (i = 0; i < HPL_BUCKET_SPOTS; i++)
-		if (!((s[i] ^ tag) & HPL_SPOT_TAG) && s[i] & ~HPL_SPOT_TAG)
-			return &s[i];
-	return NULL;
+	if (!which) {
+		which = which_has(b->words[1], tag_of(hash));
+		s += 4;
+	}
+	return which ? &s[__ffs64(which) / 16] : NULL;
 }
 
 /* The page in the bucket @b of which least is known. */
@@ -156,7 +166,7 @@ unsigned int hpl_sketch_count(struct hpl_sketch *sk, unsigned int owner,
 		s = lightest(b->spots);
 		sk->nr_promoted -= on_probation(*s);
 		sk->nr_lost += !!samples(*s);
-		*s = (h >> 16 & HPL_SPOT_TAG) | HPL_SPOT_ONE;
+		*s = tag_of(h) | HPL_SPOT_ONE;
 		return sk->least <= 1 ? HPL_SPOT_FRESH | HPL_SPOT_HOT :
 					HPL_SPOT_FRESH;
 	}
