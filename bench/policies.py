@@ -57,7 +57,7 @@ node_memory()
             if ($2 + pages > high) high = $2 + pages
             found = 1
         }
-        END { printf "%d %d\\n", low * 4096, high * 4096 }' /proc/zoneinfo
+        END { printf "%.0f %.0f\\n", low * 4096, high * 4096 }' /proc/zoneinfo
 }
 
 # number node action target min_accesses max_accesses min_age max_age; ages in
