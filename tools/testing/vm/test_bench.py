@@ -2,6 +2,7 @@
 """The evaluation's runner and its rows, with made-up jobs: no guest boots."""
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -481,6 +482,17 @@ ok 1 sim_finds_the_hot_set_1_tib""".splitlines(), "hplacement")
         ("ranges", 129, 1024)]
     assert rows[0]["workload"] == "1024 GiB, 20 at 25.1%"
     assert len(report.PLOTS["scale"](rows)) == 2
+
+
+def test_damon_finds_nodes_above_2_gib(guest):
+    """Where the shell's tools have 32 bits for a number that is printed as one."""
+    result = guest(f"""
+        {policies.DAMON}
+        cat $admin/*/state
+        echo range=$(node_memory 1)""", fast=1280, slow=1088, timing="off")
+    assert result.out[:2] == ["on", "on"]
+    start, end = map(int, re.search(r"range=(\d+) (\d+)", result.text).groups())
+    assert 1 << 30 < start < 2 << 30 < end
 
 
 def test_resize_has_goals_and_published_figures():
