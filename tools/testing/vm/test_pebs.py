@@ -111,7 +111,7 @@ def test_finds_single_hot_pages(pebs):
     # A hot page has a sample in some seconds: more of them come with time.
     assert 1 - after < (1 - before) * 0.3
     # One sample of each is enough at first, which has others come, too: .61 to .67
-    # of those that were promoted are hot ones, by 40 seeds. Of pages taken blindly,
+    # of those that were promoted are hot ones, by 26 seeds. Of pages taken blindly,
     # .1 are; a range that seems hot by chance, once in a long while, costs .2.
     hot = PAGES / 10
     assert (after - before) * hot > 0.4 * c["promote_done_anon"]
