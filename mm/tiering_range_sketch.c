@@ -114,11 +114,11 @@ static u64 which_has(u64 spots, u16 tag)
  */
 static u16 *find(union hpl_bucket *b, u64 hash)
 {
-	u64 which = which_has(b->words[0], tag_of(hash));
-	u16 *s = b->spots;
+	u16 tag = tag_of(hash), *s = b->spots;
+	u64 which = which_has(b->words[0], tag);
 
 	if (!which) {
-		which = which_has(b->words[1], tag_of(hash));
+		which = which_has(b->words[1], tag);
 		s += 4;
 	}
 	return which ? &s[__ffs64(which) / 16] : NULL;

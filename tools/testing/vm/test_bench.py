@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The evaluation's runner and its rows, with made-up jobs: no guest boots."""
+"""The evaluation's runner and its rows, with made-up jobs, and what it runs in guests."""
 import json
 import os
 import re

@@ -73,6 +73,9 @@ int main(int argc, char **argv)
 			hand_over(back[1]);
 		return 0;
 	}
+	/* Were the other one to die, this one would wait for itself. */
+	close(there[0]);
+	close(back[1]);
 	start = now_ns();
 	for (uint64_t i = 0; i < count; i++) {
 		hand_over(there[1]);
